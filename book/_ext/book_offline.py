@@ -26,7 +26,9 @@ def mathjax_source() -> Path:
     # The package's name has hyphens, so it is found by name and never imported.
     spec = find_spec("sphinx-mathjax-offline")
     if spec is None or not spec.submodule_search_locations:
-        raise ExtensionError("sphinx-mathjax-offline is not installed: pip install -r requirements.txt")
+        raise ExtensionError(
+            "sphinx-mathjax-offline is not installed: pip install -r requirements.txt"
+        )
     return Path(next(iter(spec.submodule_search_locations))) / "static" / "mathjax"
 
 

@@ -1,0 +1,1 @@
+"""What the chapters lean on but do not teach: running and saving notebooks."""
