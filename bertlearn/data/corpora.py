@@ -72,56 +72,15 @@ def wiki() -> Iterator[Document]:
 # ---- sentences ----------------------------------------------------------------------------------
 
 # Full stops after these do not end a sentence. Kept short on purpose: see `sentences`.
-_ABBREVIATIONS = frozenset(
-    [
-        "mr",
-        "mrs",
-        "ms",
-        "dr",
-        "st",
-        "messrs",
-        "prof",
-        "rev",
-        "hon",
-        "gen",
-        "gov",
-        "col",
-        "capt",
-        "lt",
-        "sgt",
-        "maj",
-        "sen",
-        "rep",
-        "pres",
-        "sec",
-        "no",
-        "nos",
-        "vs",
-        "viz",
-        "e.g",
-        "i.e",
-        "cf",
-        "jan",
-        "feb",
-        "mar",
-        "apr",
-        "jun",
-        "jul",
-        "aug",
-        "sept",
-        "oct",
-        "nov",
-        "dec",
-        "fig",
-        "vol",
-        "ed",
-        "mt",
-        "ft",
-    ]
-)
+_LISTED = """
+mr mrs ms dr st messrs prof rev hon gen gov col capt lt sgt maj sen rep pres sec no nos vs viz e.g
+i.e cf jan feb mar apr jun jul aug sept oct nov dec fig vol ed mt ft
+"""
+_ABBREVIATIONS = frozenset(_LISTED.split())
 _CLOSERS = r"[\"'”’)\]」』）》]*"
 _END = re.compile(rf"(?:[。！？…]+{_CLOSERS}|[.!?]+{_CLOSERS}(?=\s))\s*")
 _LAST_WORD = re.compile(r"(\S+?)\.$")
+_QUOTES = " \"'”’)]"
 _OPENERS = "\"'“‘([«¿¡"
 
 
@@ -129,14 +88,14 @@ def sentences(text: str) -> list[str]:
     """Split English and Chinese text into sentences, by rules that fit on a page.
 
     A blank line always ends a sentence; other white space becomes one blank. `。！？…` end one
-    wherever they stand, with the closing quotes and brackets after them; `.!?` only before white
-    space, and `.` only if what follows could begin a sentence (not a lower-case letter) and what
-    precedes is neither a common abbreviation ("Mr.") nor an initial ("J.", "U.S.").
+    wherever they stand, `.!?` before white space, each with the closing quotes and brackets that
+    follow. None of them does before a lower-case letter, nor does `.` after a common abbreviation
+    ("Mr.") or an initial ("J.", "U.S.").
 
-    Known limits: an abbreviation that does end a sentence does not ("... of the U.S. Congress met."
-    stays one); unlisted abbreviations before a capital split ("Sgt.-Maj." aside, "Wm. Smith");
-    headings and lists are whatever their blank lines make them; quoted Chinese speech followed by
-    its verb is split (「走！」他说。).
+    Known limits: an abbreviation that does end a sentence does not ("made in the U.S. Others ..."
+    stays one), and an unlisted one before a capital splits ("Wm. Smith"); headings and list numbers
+    ("2.") are sentences of their own; Chinese speech is cut off from the verb after it
+    (“走吧！” 他说。), and a Chinese text that uses `.` without a blank after it is not split.
     """
     found: list[str] = []
     for paragraph in re.split(r"\n\s*\n", text):
@@ -156,12 +115,10 @@ def _split(paragraph: str) -> list[str]:
 
 def _ends_here(before: str, mark: str, after: str) -> bool:
     """Whether a mark closes a sentence. before: up to and with the mark's first character."""
-    if not mark.startswith("."):
-        return True
     if after.lstrip(_OPENERS)[:1].islower():
         return False
     word = _LAST_WORD.search(before)
-    if not word or not mark.strip().rstrip("\"'”’)]") == ".":
+    if word is None or mark.strip(_QUOTES) != ".":
         return True
     last = word.group(1).lstrip(_OPENERS).lower()
     initial = re.fullmatch(r"[a-z](\.[a-z])*", last) and last != "i"

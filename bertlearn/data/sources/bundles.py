@@ -10,6 +10,7 @@ import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from bertlearn.data.sources.cache import (
     folder_of,
@@ -68,7 +69,7 @@ def _file_for(target: Path) -> Path:
 
 def _write(path: Path, chosen: list[Source]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    mode = "w" if path.suffix == ".tar" else "w:gz"
+    mode: Literal["w", "w:gz"] = "w" if path.suffix == ".tar" else "w:gz"
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as stream, tarfile.open(fileobj=stream, mode=mode) as tar:
@@ -188,4 +189,4 @@ def _copy(
     stream = tar.extractfile(member)
     assert stream is not None
     with stream:
-        write_verified(file, stream, folder, f"the bundle {path.name}")  # type: ignore[arg-type]
+        write_verified(file, stream, folder, f"the bundle {path.name}")

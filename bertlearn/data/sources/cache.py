@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from bertlearn.data.sources.errors import SourceError
 from bertlearn.data.sources.registry import File, Source
@@ -119,7 +119,7 @@ def _write_stamp(folder: Path, source: Source) -> None:
 # ---- writing ------------------------------------------------------------------------------------
 
 
-def write_verified(file: File, stream: BinaryIO, folder: Path, origin: str) -> None:
+def write_verified(file: File, stream: IO[bytes], folder: Path, origin: str) -> None:
     """Copy one wanted file into `folder`, hashing on the way.
 
     Never writes more than the pinned size. SourceError if the bytes are not the pinned ones.
@@ -225,7 +225,7 @@ def explain(error: OSError, source: Source) -> str:
             f"The cache folder {folder} cannot be written ({error.strerror}): set {VARIABLE} to a "
             "folder that you can write to."
         )
-    return f"{source.name} could not be stored in {folder} ({error}): set {VARIABLE} to another folder."
+    return f"{source.name} could not be stored in {folder} ({error}): set {VARIABLE} to another."
 
 
 def disk_full(source: Source) -> str:

