@@ -73,7 +73,7 @@ def wiki() -> Iterator[Document]:
 
 # Full stops after these do not end a sentence. Kept short on purpose: see `sentences`.
 _LISTED = """
-mr mrs ms dr st messrs prof rev hon gen gov col capt lt sgt maj sen rep pres sec no nos vs viz e.g
+mr mrs ms dr st messrs prof rev hon gen gov col capt lt sgt maj sen rep pres sec nos vs viz e.g
 i.e cf jan feb mar apr jun jul aug sept oct nov dec fig vol ed mt ft
 """
 _ABBREVIATIONS = frozenset(_LISTED.split())

