@@ -13,9 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent
 
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
-)
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 # Notebooks inside tests/ are material for tests (broken ones, too), never run by nbval.
@@ -36,7 +34,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def build_book(target: Path) -> Path:
-    """Build the book with warnings as errors into an empty folder; return the folder of its pages."""
+    """Build the book, warnings as errors, into an empty folder; return the folder of its pages."""
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", "."]
     command += ["--toc", "book/_toc.yml", "--path-output", str(target)]
     run = subprocess.run(

@@ -46,7 +46,9 @@ def chromium() -> str:
     found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
     if found:
         return found
-    message = "NO BROWSER TEST WAS RUN: there is no Chromium here (Debian: apt-get install chromium)"
+    message = (
+        "NO BROWSER TEST WAS RUN: there is no Chromium here (Debian: apt-get install chromium)"
+    )
     if os.environ.get("CI"):
         pytest.fail(message, pytrace=False)
     pytest.skip(message, allow_module_level=True)
@@ -148,7 +150,7 @@ INSPECT = """
   if (root.scrollWidth > root.clientWidth) {
     const scrolls = (element) => {
       for (let e = element.parentElement; e && e !== document.body; e = e.parentElement)
-        if (["auto", "scroll", "hidden", "clip"].includes(getComputedStyle(e).overflowX)) return true;
+        if (getComputedStyle(e).overflowX !== "visible") return true;
       return false;
     };
     const wide = [...document.querySelectorAll("main *")]
@@ -199,9 +201,8 @@ def test_search_answers(visitor: Visitor) -> None:
     visitor.page.wait_for_selector("#search-results ul.search li a", timeout=10_000)
     assert visitor.page.locator("#search-results ul.search li").count() >= 1
     visitor.open("search.html?q=zzyzzxqq", "desktop", "light")
-    visitor.page.wait_for_function(
-        "() => document.querySelector('#search-results .search-summary')?.textContent.includes('did not match')"
-    )
+    summary = visitor.page.locator("#search-results .search-summary")
+    sync_api.expect(summary).to_contain_text("did not match")
     assert visitor.page.locator("#search-results ul.search li").count() == 0
     assert not visitor.trouble
 
