@@ -118,7 +118,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 WIDTH = 6.4  # inches; shown 640 pixels wide, and scaled down on a phone
 DPI = 150
-SMALL = 10  # points, the smallest text
+SMALL = 11  # points, the smallest text
 
 FONT_PACKAGE = "paperang_p2_fonts_cjk"  # carries WenQuanYi Micro Hei (Apache License 2.0)
 FONT_FILE = "fonts/wqy-microhei.ttc"
@@ -130,16 +130,16 @@ FONTS = (
 
 STYLE: dict[str, Any] = {
     "font.family": list(FONTS),
-    "font.size": 11.5,
-    "axes.titlesize": 12.5,
+    "font.size": 12,
+    "axes.titlesize": 13,
     "axes.titleweight": "normal",
     "axes.titlelocation": "left",
     "axes.titlepad": 8,
-    "axes.labelsize": 11.5,
-    "xtick.labelsize": 10.5,
-    "ytick.labelsize": 10.5,
-    "legend.fontsize": 10.5,
-    "figure.titlesize": 12.5,
+    "axes.labelsize": 12,
+    "xtick.labelsize": 11,
+    "ytick.labelsize": 11,
+    "legend.fontsize": 11,
+    "figure.titlesize": 13,
     "figure.figsize": (WIDTH, 4.0),
     "figure.dpi": DPI,
     "savefig.dpi": "figure",
@@ -412,12 +412,12 @@ def _token_ticks(
             MaxNLocator(min(int(inches * 2) + 1, 10), integer=True, steps=[1, 2, 5, 10])
         )
         return
-    room = max(int(inches * 72 / (SMALL * 1.28)), 2)
+    room = max(int(inches * 72 / (SMALL * 1.18)), 2)
     step = -(-len(labels) // room)
     positions = list(range(0, len(labels), step))
     texts = [_printable(labels[i]) for i in positions]
     options: dict[str, Any] = {"parse_math": False, "fontsize": SMALL}
-    if rotate and max(map(len, texts)) * len(texts) * SMALL * 0.75 > inches * 72:
+    if rotate and max(map(len, texts)) * len(texts) * SMALL * 0.62 > inches * 72:
         options |= {"rotation": 90}
     axis.set_ticks(positions, texts, **options)
     for text in axis.get_ticklabels():
@@ -557,14 +557,14 @@ def attention_heads(
         )
     cmap, norm = _scale(maps[list(heads)])
     longest = max(len(_printable(token)) for token in tokens)
-    gutter = 0.75 + 0.085 * longest
+    gutter = 0.75 + 0.095 * longest
     if columns is None:
-        fitting = int((WIDTH - gutter - 0.7) / (len(keys) * SMALL * 1.3 / 72 + 0.1))
+        fitting = int((WIDTH - gutter - 0.7) / (len(keys) * SMALL * 1.2 / 72 + 0.1))
         columns = min(max(fitting, 2 if len(heads) <= 6 else 3), 4, len(heads))
     lines = -(-len(heads) // columns)
     side = (WIDTH - gutter - 0.7) / columns - 0.1
     tall = side * float(np.clip(len(tokens) / len(keys), 0.4, 1.6))
-    below = 0.4 + 0.085 * max(len(_printable(key)) for key in keys)
+    below = 0.4 + 0.095 * max(len(_printable(key)) for key in keys)
     fig, grid = figure(
         lines * (tall + 0.34) + below + 0.5, rows=lines, columns=columns, squeeze=False
     )
@@ -589,8 +589,8 @@ def attention_heads(
         x=0.01,
         ha="left",
     )
-    fig.supylabel(LABELS["from"], fontsize=11.5)
-    fig.supxlabel(LABELS["to"], fontsize=11.5)
+    fig.supylabel(LABELS["from"], fontsize=12)
+    fig.supxlabel(LABELS["to"], fontsize=12)
     _colorbar(fig, image, grid, LABELS["weight"])
     return fig
 
@@ -657,7 +657,7 @@ def embedding_sum(
     parts = {name: part[:, :dimensions] for name, part in parts.items()}
     strips = parts | {LABELS["sum"]: np.sum(list(parts.values()), axis=0)}
     cmap, norm = _scale(np.stack(list(strips.values())), signed=True)
-    tall = 0.19 * len(tokens)
+    tall = 0.2 * len(tokens)
     fig, grid = figure(
         len(strips) * (tall + 0.36) + 0.6 + 0.3 * bool(title), rows=len(strips), squeeze=False
     )
@@ -739,7 +739,7 @@ def attention_arcs(
                 ha=side,
                 va="center",
                 parse_math=False,
-                fontsize=11,
+                fontsize=SMALL,
                 bbox=frame if side == "right" and y == focus else None,
             )
     for x, name, side in ((-0.03, LABELS["from"], "right"), (1.03, LABELS["to"], "left")):
@@ -811,7 +811,7 @@ def token_strip(
             x + wide / 2, y + 0.35, number, ha="center", va="center", fontsize=SMALL, color=QUIET
         )
     if title:
-        axes.text(margin, margin + 0.08, title, va="center", fontsize=12.5)
+        axes.text(margin, margin + 0.08, title, va="center", fontsize=13)
     if label:
         axes.text(margin, height - 0.15, label, va="center", fontsize=SMALL, color=QUIET)
     return fig
@@ -950,7 +950,7 @@ def _label_ends(axes: Axes, ends: Sequence[tuple[str, Any, float, str]], height:
             "axes fraction",
             va="center",
             color=readable(color),
-            fontsize=SMALL + 0.5,
+            fontsize=SMALL,
             parse_math=False,
             annotation_clip=False,
             arrowprops={
