@@ -2,8 +2,8 @@
 
 ``Pretrained`` gives a model ``from_pretrained`` and ``save_pretrained``. Everything that stands
 between a file and a model's parameters is in this folder: ``huggingface`` reads and writes the
-files, ``tensorflow`` reads Google's without TensorFlow, ``names`` knows under which names the same
-tensor goes, ``pretrained`` puts them together.
+files, ``tensorflow`` reads Google's without TensorFlow (``bundle`` knows that file format),
+``names`` knows under which names the same tensor goes, ``pretrained`` puts them together.
 """
 
 from bertlearn.checkpoints.errors import CheckpointError

@@ -6,14 +6,14 @@ import json
 import os
 import pickle
 import shutil
-from collections.abc import Callable
+import threading
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bertlearn.checkpoints.errors import CheckpointError
+from bertlearn.checkpoints.errors import CheckpointError, few
 
 __all__ = ["bert_fields", "find_weights", "read_json", "read_weights", "write_directory"]
 
@@ -110,7 +110,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         tensors |= _read_file(path.with_name(name))
     lost = sorted(set(weight_map) - set(tensors))
     if lost:
-        raise CheckpointError(f"{path} lists {_few(lost)}, but its files do not hold it")
+        raise CheckpointError(f"{path} lists {few(lost)}, but its files do not hold it")
     return tensors
 
 
@@ -141,9 +141,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise CheckpointError(
-            f"{path} is damaged or cut short ({error}): copy it again"
-        ) from None
+        raise CheckpointError(f"{path} is damaged or cut short ({error}): copy it again") from None
 
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
@@ -156,55 +154,35 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
         ) from None
     except (RuntimeError, EOFError, ValueError, OSError) as error:
         reason = str(error).split("\n")[0] or type(error).__name__
-        raise CheckpointError(
-            f"{path} is damaged or cut short ({reason}): copy it again"
-        ) from None
+        raise CheckpointError(f"{path} is damaged or cut short ({reason}): copy it again") from None
     if not isinstance(tensors, dict) or not all(isinstance(x, Tensor) for x in tensors.values()):
         raise CheckpointError(f"{path} must hold a flat state_dict of tensors: save that")
     return tensors
 
 
-def _few(names: list[str], shown: int = 3) -> str:
-    """The first names, and how many more there are."""
-    more = len(names) - shown
-    return ", ".join(names[:shown]) + (f" and {more} more" if more > 0 else "")
-
-
-def write_directory(
-    directory: Path, config: dict[str, Any], tensors: dict[str, Tensor], model: str
-) -> None:
+def write_directory(directory: Path, fields: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     """Write ``config.json`` and ``model.safetensors`` so that a failure leaves nothing half done.
 
     Both files are complete before either takes its name. Other files of the directory stay.
 
     Args:
         directory: made if it is not there.
-        config: fields of ``BertConfig``.
+        fields: of ``config.json``.
         tensors: the weights; none may share memory with another.
-        model: the class, for the field ``architectures``.
     """
     from safetensors.torch import save_file
 
-    fields = {key: value for key, value in config.items() if key not in RUN_TIME}
-    dtypes = {str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values()}
-    fields = {"architectures": [model], "model_type": "bert", "dtype": dtypes.pop(), **fields}
-    writers: dict[str, Callable[[Path], object]] = {
-        SAFETENSORS: lambda path: save_file(
-            {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()},
-            path,
-            metadata={"format": "pt"},
-        ),
-        "config.json": lambda path: path.write_text(
-            json.dumps(fields, indent=2) + "\n", encoding="utf-8"
-        ),
-    }
+    kept = {key: value for key, value in fields.items() if key not in RUN_TIME}
     directory.mkdir(parents=True, exist_ok=True)
-    unfinished = directory / f".unfinished-{os.getpid()}"
+    unfinished = directory / f".unfinished-{os.getpid()}-{threading.get_ident()}"
     unfinished.mkdir()
+    config, weights = unfinished / "config.json", unfinished / SAFETENSORS
     try:
-        for name, write in writers.items():
-            write(unfinished / name)
-        for name in writers:
-            os.replace(unfinished / name, directory / name)
+        config.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+        contiguous = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+        save_file(contiguous, weights, metadata={"format": "pt"})
+        shutil.copymode(config, weights)  # the library makes it readable by its owner only
+        for path in (weights, config):
+            os.replace(path, directory / path.name)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

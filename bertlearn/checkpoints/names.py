@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from bertlearn.checkpoints.errors import CheckpointError
 
-__all__ = ["Match", "canonical", "match"]
+__all__ = ["HEADS", "Match", "canonical", "fold_tasks", "match"]
 
 WRAPPERS = ("module.", "_orig_mod.")  # added by DataParallel and by torch.compile
 BASES = ("bert.", "roberta.", "ernie.")  # under which a model with a head keeps its encoder
@@ -71,3 +73,16 @@ def match(model_keys: Iterable[str], file_keys: Iterable[str]) -> Match:
             found.pairs[wanted[name]] = key
     found.missing = [key for key in wanted.values() if key not in found.pairs]
     return found
+
+
+def fold_tasks(tensors: dict[str, Tensor]) -> None:
+    """Add ERNIE's vector of task 0, which every token gets, to the segment vectors, in place.
+
+    The sum of a token's embeddings stays the same; BERT has no task table.
+    """
+    by_name = {canonical(key): key for key in tensors}
+    segments = by_name.get("embeddings.token_type_embeddings.weight")
+    tasks = by_name.get(ERNIE_TASKS)
+    if segments is None or tasks is None:
+        raise CheckpointError("the config asks for task embeddings, but the weights hold none")
+    tensors[segments] = tensors[segments] + tensors[tasks][0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -12,9 +13,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from bertlearn.checkpoints import huggingface
-from bertlearn.checkpoints.errors import CheckpointError
-from bertlearn.checkpoints.names import HEADS, canonical, match
+from bertlearn.checkpoints import huggingface, names, tensorflow
+from bertlearn.checkpoints.errors import CheckpointError, few
 from bertlearn.config import BertConfig
 
 __all__ = ["LoadReport", "Pretrained"]
@@ -39,21 +39,20 @@ class LoadReport:
     ignored: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        counts = (f"{len(getattr(self, name))} {name}" for name in _LISTS)
-        return f"{self.source.name}: " + ", ".join(counts)
-
-
-_LISTS = ("loaded", "missing", "unexpected", "ignored")
+        kinds = ("loaded", "missing", "unexpected", "ignored")
+        return f"{self.source.name}: " + ", ".join(f"{len(getattr(self, k))} {k}" for k in kinds)
 
 
 class Pretrained:
     """Mixin of models that are made from a ``BertConfig`` and keep it as ``self.config``.
 
     A class that shares parameters between two places (a head and the token embeddings) defines
-    ``tie_weights()``; it is called before and after loading.
+    ``tie_weights()``; it is called before and after loading. All tensors of a class are
+    parameters or buffers.
 
     Attributes:
-        model_types: the values of ``model_type`` in a ``config.json`` that the class can hold.
+        model_types: the values of ``model_type`` in a ``config.json`` that the class can hold;
+            it is saved with the first.
         load_report: what became of each tensor, after ``from_pretrained``; else None.
     """
 
@@ -72,55 +71,70 @@ class Pretrained:
         """Make the model that a directory describes, with its weights, in evaluation mode.
 
         Args:
-            directory: a Hugging Face directory, or one with Google's TensorFlow checkpoint.
+            directory: a Hugging Face directory, one with Google's TensorFlow checkpoint, or the
+                name of a data source that is one, such as ``"minilm"`` (fetched on first use).
             strict: refuse a file that lacks a parameter or has one too many.
             dtype: of the model's parameters; None keeps the file's.
             changes: fields of the config to change, and arguments of the class besides config,
                 as in ``add_pooling_layer=False``.
 
+        Warns:
+            UserWarning: if a parameter is missing (a pooler, a head), or a tensor has no place.
+                Heads that the model does not have are only listed in ``load_report``.
+
         Raises:
             CheckpointError: if the directory, its config or its weights are missing, damaged,
                 or of another kind of model; if a tensor has another shape than its parameter;
-                if a parameter of the encoder is missing.
+                if a parameter of the embeddings or the encoder is missing.
             TypeError: for a change that neither config nor class knows.
         """
-        directory = _directory(directory)
         config_changes, arguments = _sort_changes(cls, changes)
-        config, tensors, source = _read(directory, config_changes, cls.model_types)
-        model = cls(config, **arguments)  # type: ignore[call-arg]
-        assert isinstance(model, nn.Module)
-        model.to(dtype or _common_dtype(tensors))
-        report = _load(model, tensors, source)
+        path = _find(directory)
+        config, tensors, source = _read(path, config_changes, cls.model_types)
+        model, report = _fill(cls, config, arguments, tensors, source, dtype)
         _tell(report, cls.__name__, strict)
-        model.load_report = report  # type: ignore[assignment]
+        model.load_report = report
         return model.eval()
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write ``config.json`` and ``model.safetensors``, as transformers would.
 
-        A failure on the way leaves the files that were there before. Parameters that two places
-        share are written once.
+        A failure on the way leaves the files that were there before. A parameter that two places
+        share is written once. ``attn_implementation``, a choice at run time, is not written.
         """
         assert isinstance(self, nn.Module)
         directory = Path(directory)
         if directory.exists() and not directory.is_dir():
             raise CheckpointError(f"{directory} is a file: name a directory to save into")
-        kept: dict[str, Tensor] = {}
-        for names in _shared(self).values():
-            kept[names[0]] = self.state_dict()[names[0]]
+        state = self.state_dict()
+        doubles = {name for group in _shared(self) for name in group[1:]}
         config: BertConfig = self.config  # type: ignore[assignment]
-        huggingface.write_directory(directory, config.to_dict(), kept, type(self).__name__)
-
-
-def _directory(directory: str | Path) -> Path:
-    path = Path(directory)
-    if not path.exists():
-        raise CheckpointError(
-            f"there is no directory {path}: give the folder that holds config.json and weights"
+        fields = {
+            "architectures": [type(self).__name__],
+            "model_type": self.model_types[0],
+            "dtype": str(next(iter(state.values())).dtype).removeprefix("torch."),
+            **config.to_dict(),
+        }
+        huggingface.write_directory(
+            directory, fields, {name: state[name] for name in state if name not in doubles}
         )
-    if not path.is_dir():
+
+
+# ---------------------------------------------------------------- what is asked for
+def _find(directory: str | Path) -> Path:
+    """The folder of that path or, if there is none, of the data source with that name."""
+    path = Path(directory)
+    if path.is_dir():
+        return path
+    if path.exists():
         raise CheckpointError(f"{path} is a file: give the folder that holds it")
-    return path
+    from bertlearn.data import sources
+
+    if str(directory) in sources.SOURCES:
+        return sources.fetch(str(directory))
+    raise CheckpointError(
+        f"there is no folder {path}: give the one that holds config.json and the weights"
+    )
 
 
 def _sort_changes(cls: type, changes: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -139,99 +153,169 @@ def _sort_changes(cls: type, changes: dict[str, Any]) -> tuple[dict[str, Any], d
     )
 
 
+# ---------------------------------------------------------------- from the files
 def _read(
     directory: Path, changes: dict[str, Any], model_types: tuple[str, ...]
 ) -> tuple[BertConfig, dict[str, Tensor], Path]:
     """Config and tensors of a directory, and the file that they came from."""
-    source = huggingface.find_weights(directory)
-    path = directory / "config.json"
-    if not path.is_file():
-        raise CheckpointError(f"there is no config.json in {directory}")
+    config_files = [directory / name for name in ("config.json", "bert_config.json")]
+    path = next((path for path in config_files if path.is_file()), None)
+    if path is None:
+        raise CheckpointError(f"there is no config.json in {directory}: copy the missing file")
+    source = huggingface.find_weights(directory) or tensorflow.find_weights(directory)
     if source is None:
         raise CheckpointError(
-            f"there are no weights in {directory}: expected {huggingface.SAFETENSORS} or "
-            f"{huggingface.PICKLE}"
+            f"there are no weights in {directory}: expected model.safetensors, pytorch_model.bin, "
+            f"or a TensorFlow checkpoint (.index and .data files)"
         )
-    fields = huggingface.bert_fields(huggingface.read_json(path), path, model_types)
+    raw = huggingface.read_json(path)
+    fields = huggingface.bert_fields(raw, path, model_types)
+    if source.suffix == ".index":
+        act = fields["hidden_act"]
+        fields["hidden_act"] = tensorflow.ACTIVATIONS.get(act, act)
+        tensors = tensorflow.read_bert(source)
+    else:
+        tensors = huggingface.read_weights(source)
+    if raw.get("use_task_id"):
+        names.fold_tasks(tensors)
     try:
-        config = BertConfig.from_dict({**fields, **changes})
+        return BertConfig.from_dict({**fields, **changes}), tensors, source
     except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: {error}") from None
-    return config, huggingface.read_weights(source), source
+        raise CheckpointError(f"{path} does not describe a BERT: {error}") from None
 
 
-def _common_dtype(tensors: dict[str, Tensor]) -> torch.dtype:
-    """The widest floating point type among the tensors."""
-    dtypes = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
-    return max(dtypes, key=lambda dtype: torch.finfo(dtype).bits, default=torch.float32)
-
-
-def _shared(model: nn.Module) -> dict[tuple[int, torch.Size], list[str]]:
-    """The names of the state dict, those that share memory together."""
-    groups: dict[tuple[int, torch.Size], list[str]] = {}
-    for name, tensor in model.state_dict().items():
-        groups.setdefault((tensor.data_ptr(), tensor.shape), []).append(name)
-    return groups
+# ---------------------------------------------------------------- into the model
+def _fill(
+    cls: type,
+    config: BertConfig,
+    arguments: dict[str, Any],
+    tensors: dict[str, Tensor],
+    source: Path,
+    dtype: torch.dtype | None,
+) -> tuple[Any, LoadReport]:
+    """Make the model and copy the tensors into it."""
+    with torch.device("meta"):  # names and shapes only: no memory, no random numbers
+        model = cls(config, **arguments)
+    _tie(model)
+    found = names.match(model.state_dict(), tensors)
+    missing = _missing(model, found.missing)
+    if not found.pairs:
+        raise CheckpointError(
+            f"none of the {len(tensors)} tensors of {source} (such as {min(tensors, default='-')}) "
+            f"belongs to a {cls.__name__}: it holds another kind of model"
+        )
+    _check_shapes(model, tensors, found, source)
+    if missing or _has_constants(model):  # then initial values count
+        model = cls(config, **arguments)
+    else:
+        model.to_empty(device="cpu")
+    _tie(model)
+    _copy(model.to(dtype or _widest(tensors)), tensors, found, source)
+    _tie(model)
+    report = LoadReport(
+        source=source,
+        loaded=[key for key in model.state_dict() if key not in missing],
+        missing=missing,
+        unexpected=found.unexpected,
+        ignored=found.ignored,
+    )
+    return model, report
 
 
 def _tie(model: nn.Module) -> None:
+    """Share what the class shares."""
     tie = getattr(model, "tie_weights", None)
     if tie is not None:
         tie()
 
 
-@torch.no_grad()
-def _load(model: nn.Module, tensors: dict[str, Tensor], source: Path) -> LoadReport:
-    """Copy the tensors into the model's parameters."""
-    _tie(model)
-    parameters = model.state_dict()
-    found = match(parameters, tensors)
-    if not found.pairs:
-        raise CheckpointError(
-            f"none of the {len(tensors)} tensors of {source} (such as {min(tensors, default='?')}) "
-            f"belongs to {type(model).__name__}: it holds another kind of model"
-        )
+def _shared(model: nn.Module) -> list[list[str]]:
+    """The names of each parameter that has more than one."""
+    groups: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        groups.setdefault(id(parameter), []).append(name)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _missing(model: nn.Module, absent: list[str]) -> list[str]:
+    """Of the names that a file lacks, those that it does not hold under another name either."""
+    covered = {name for group in _shared(model) for name in group if not set(group) <= set(absent)}
+    return [name for name in absent if name not in covered]
+
+
+def _has_constants(model: nn.Module) -> bool:
+    """Whether the model has tensors that it computes, rather than learns."""
+    frozen = (parameter for parameter in model.parameters() if not parameter.requires_grad)
+    return any(True for _ in frozen) or any(True for _ in model.buffers())
+
+
+def _widest(tensors: dict[str, Tensor]) -> torch.dtype:
+    """The floating point type among the tensors that has the most bits."""
+    dtypes = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
+    return max(dtypes, key=lambda dtype: torch.finfo(dtype).bits, default=torch.float32)
+
+
+def _check_shapes(
+    model: nn.Module, tensors: dict[str, Tensor], found: names.Match, source: Path
+) -> None:
+    state = model.state_dict()
     for key, name in found.pairs.items():
-        if tensors[name].shape != parameters[key].shape:
+        if tensors[name].shape != state[key].shape:
             raise CheckpointError(
-                f"{key} has shape {tuple(tensors[name].shape)} in {source} but "
-                f"{tuple(parameters[key].shape)} in the model: its config is of another checkpoint"
+                f"{key} has the shape {tuple(tensors[name].shape)} in {source} but "
+                f"{tuple(state[key].shape)} in the model: config and weights do not belong together"
             )
-        parameters[key].copy_(tensors[name])
-    missing = set(found.missing)
-    for names in _shared(model).values():  # one of them in the file is enough
-        if not missing.issuperset(names):
-            missing -= set(names)
-    _tie(model)
-    return LoadReport(
-        source=source,
-        loaded=[key for key in parameters if key not in missing],
-        missing=[key for key in parameters if key in missing],
-        unexpected=found.unexpected,
-        ignored=found.ignored,
-    )
 
 
+@torch.no_grad()
+def _copy(model: nn.Module, tensors: dict[str, Tensor], found: names.Match, source: Path) -> None:
+    """Copy each tensor into its parameter; one that is shared or constant must agree."""
+    for group in _shared(model):
+        first, *others = [found.pairs[key] for key in group if key in found.pairs] or [""]
+        for other in others:
+            if not torch.equal(tensors[first], tensors[other]):
+                raise CheckpointError(
+                    f"{first} and {other} differ in {source}, but {type(model).__name__} shares "
+                    f"one parameter between them"
+                )
+    frozen = {key for key, parameter in model.named_parameters() if not parameter.requires_grad}
+    state = model.state_dict()
+    for key, name in found.pairs.items():
+        if key not in frozen:
+            state[key].copy_(tensors[name])
+        elif not torch.allclose(state[key].float(), tensors[name].float(), atol=0.01):
+            raise CheckpointError(
+                f"{key} was learned in {source}, but the model computes it by a formula: do not "
+                f"change position_embedding_type"
+            )
+
+
+# ---------------------------------------------------------------- what there is to say
 def _tell(report: LoadReport, model: str, strict: bool) -> None:
     """Warn of what did not fit, or refuse it."""
-    few = huggingface._few
-    odd = [key for key in report.unexpected if not canonical(key).startswith(HEADS)]
-    core = [key for key in report.missing if canonical(key).startswith(("embeddings.", "encoder."))]
+
+    def among(keys: list[str], prefixes: Iterable[str]) -> list[str]:
+        return [key for key in keys if names.canonical(key).startswith(tuple(prefixes))]
+
+    core = among(report.missing, ("embeddings.", "encoder."))
     if core:
-        raise CheckpointError(f"{report.source} lacks {few(core)}, which {model} needs")
+        raise CheckpointError(
+            f"{report.source} lacks {few(core)}: a {model} of this config cannot do without"
+        )
     if strict and (report.missing or report.unexpected):
         raise CheckpointError(
-            f"{report.source} does not fit {model} exactly: missing are "
-            f"{few(report.missing) or 'none'}, unexpected are {few(report.unexpected) or 'none'}"
+            f"{report.source} does not fit {model} exactly: missing {few(report.missing)}; "
+            f"unexpected {few(report.unexpected)}"
         )
     if report.missing:
         warnings.warn(
-            f"{report.source.name} has no {few(report.missing)}: these start from random values "
-            f"and want training",
+            f"{report.source.name} does not hold {few(report.missing)} of {model}: it starts from "
+            f"random values and wants training",
             stacklevel=3,
         )
+    heads = among(report.unexpected, names.HEADS)
+    odd = [key for key in report.unexpected if key not in heads]
     if odd:
         warnings.warn(
-            f"{model} has no place for {few(odd)} of {report.source.name}: left out",
-            stacklevel=3,
+            f"{model} has no place for {few(odd)} of {report.source.name}: left out", stacklevel=3
         )
