@@ -72,7 +72,8 @@ def doctor(
 ) -> None:
     """Say whether this machine is ready.
 
-    One line each for what was looked at, with what to do about a gap. Exit code 0 if it is, 1 if something essential is missing.
+    One line for each thing looked at, with what to do about a gap. Exit code 0 if it is ready, 1
+    if something essential is missing.
     """
     from bertlearn import doctor as doctor_module
 
@@ -155,3 +156,26 @@ def data_unbundle(archive: Annotated[Path, typer.Argument(metavar="FILE")]) -> N
         typer.echo(folder)
     for name in result.skipped:
         typer.echo(f"Skipped {name}: this version of bertlearn does not use it.", err=True)
+
+
+# ---- exercises and grading ----------------------------------------------------------------------
+
+
+@app.command()
+def grade(
+    notebook: Annotated[Path, typer.Argument(metavar="NOTEBOOK")],
+    json: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the report here.")
+    ] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="And here as a page.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Draw the inputs as a report's seed did.")
+    ] = None,
+) -> None:
+    """Grade an exercise: points for each question, and the reason for each loss.
+
+    Exit code 0 at full marks, 1 below, 2 if the notebook cannot be read, 3 if the grader failed.
+    """
+    from bertlearn.grading.command import grade_command
+
+    raise typer.Exit(grade_command(notebook, json, html, seed))

@@ -260,23 +260,50 @@ class Toolbox:
             return remote(inputs, cotangent)
         return local_vjp(function, inputs, cotangent)
 
+    def parameter_vjp(
+        self, module: Any, *inputs: Any, cotangent: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Gradients of ``(module(*inputs) * cotangent).sum()`` with respect to the module's
+        parameters, by name; zeros for a parameter that the output does not depend on.
+
+        Args:
+            module: an ``nn.Module`` that returns one tensor (or a tuple, whose first entry counts).
+            cotangent: same shape as the output; ones if None.
+        """
+        remote = getattr(module, "__bertlearn_parameter_vjp__", None)
+        if remote is not None:
+            return remote(inputs, cotangent)
+        return local_parameter_vjp(module, inputs, cotangent)
+
 
 def local_vjp(function: Any, inputs: Sequence[Any], cotangent: Tensor | None) -> list[Tensor]:
     """`Toolbox.vjp` in this process."""
     leaves = [
-        x.detach().clone().requires_grad_() if isinstance(x, Tensor) and x.is_floating_point() else x
+        x.detach().clone().requires_grad_()
+        if isinstance(x, Tensor) and x.is_floating_point()
+        else x
         for x in inputs
     ]
-    out = function(*leaves)
+    wanted = [x for x in leaves if isinstance(x, Tensor) and x.requires_grad]
+    return _gradients(function(*leaves), wanted, cotangent)
+
+
+def local_parameter_vjp(
+    module: Any, inputs: Sequence[Any], cotangent: Tensor | None
+) -> dict[str, Tensor]:
+    """`Toolbox.parameter_vjp` in this process."""
+    parameters = dict(module.named_parameters())
+    grads = _gradients(module(*inputs), list(parameters.values()), cotangent)
+    return dict(zip(parameters, grads, strict=True))
+
+
+def _gradients(out: Any, wanted: list[Tensor], cotangent: Tensor | None) -> list[Tensor]:
     out = out[0] if isinstance(out, tuple) else out
     if not isinstance(out, Tensor) or not out.requires_grad:
         raise Failed("no gradient flows from the result back to the inputs: was it detached?")
-    wanted = [x for x in leaves if isinstance(x, Tensor) and x.requires_grad]
     weight = torch.ones_like(out) if cotangent is None else cotangent
     grads = torch.autograd.grad(out, wanted, weight, allow_unused=True)
-    return [
-        torch.zeros_like(x) if g is None else g for x, g in zip(wanted, grads, strict=True)
-    ]
+    return [torch.zeros_like(x) if g is None else g for x, g in zip(wanted, grads, strict=True)]
 
 
 @dataclass
@@ -323,8 +350,10 @@ class Result:
 
     def text(self) -> str:
         """The table as plain text."""
-        score = f"{self.points:g} of {self.max:g} points" if self.max else (
-            f"{sum(c.ok for c in self.cases)} of {len(self.cases)} hold"
+        score = (
+            f"{self.points:g} of {self.max:g} points"
+            if self.max
+            else (f"{sum(c.ok for c in self.cases)} of {len(self.cases)} hold")
         )
         lines = [f"{self.check.id}: {score}"]
         for case in self.cases:
@@ -363,7 +392,10 @@ def run(check: Check, implementations: Sequence[Any], seed: int = 0) -> Result:
 
 def _told(error: Exception) -> str:
     """An exception as one sentence that names the line of the learner's own code."""
-    said = f"{type(error).__name__}: {error}".strip().split("\n")[0][:400]
+    name = getattr(error, "called", type(error).__name__)  # of a stand-in's error: as it was there
+    said = f"{name}: {error}".strip().split("\n")[0][:400]
+    if where := getattr(error, "where", ""):
+        return f"your code raised {said} ({where})"
     own = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
@@ -379,7 +411,10 @@ def _number(x: Any) -> bool:
 
 
 def _kind(x: Any) -> str:
-    return "None" if x is None else type(x).__name__
+    """The name of a value's type; a stand-in answers for what it stands for."""
+    if x is None:
+        return "None"
+    return str(getattr(x, "__bertlearn_kind__", type(x).__name__))[:80]
 
 
 def _as_tensor(x: Any) -> Tensor:

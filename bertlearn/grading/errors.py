@@ -1,0 +1,13 @@
+"""What can go wrong in grading that is not the answer's fault."""
+
+from __future__ import annotations
+
+__all__ = ["GraderError", "NotebookError"]
+
+
+class NotebookError(Exception):
+    """The notebook cannot be read or is not an exercise; the message says what to do."""
+
+
+class GraderError(Exception):
+    """The grader itself failed; no verdict on the notebook."""

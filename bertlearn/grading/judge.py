@@ -1,0 +1,93 @@
+"""Grade a notebook: its code runs in a worker, the verdict is reached here, on data alone."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from pathlib import Path
+
+import torch
+
+from bertlearn import checks
+from bertlearn.checks import Check, Failed
+from bertlearn.grading.errors import NotebookError
+from bertlearn.grading.launch import Limits
+from bertlearn.grading.notebook import Notebook, read
+from bertlearn.grading.report import Question, Report
+from bertlearn.grading.standins import Session
+
+__all__ = ["grade", "questions"]
+
+
+def questions(exercise: str) -> list[Check]:
+    """The checks of a chapter that have points."""
+    return [check for check in checks.load(exercise).values() if check.points]
+
+
+def grade(path: str | Path, seed: int | None = None, limits: Limits | None = None) -> Report:
+    """Grade one notebook.
+
+    Args:
+        path: the learner's notebook.
+        seed: for the inputs; a fresh one if None.
+        limits: what its code may use.
+
+    Raises:
+        NotebookError: if it cannot be read or is no exercise.
+        GraderError: if the grader itself fails.
+    """
+    begin = time.monotonic()
+    notebook = read(path)
+    asked = questions(notebook.exercise) if notebook.exercise else []
+    if not asked:
+        raise NotebookError(
+            f"{path} is not an exercise: it has no cell that calls a check of the book; "
+            f"make one with bertlearn start"
+        )
+    seed = secrets.randbelow(1 << 31) if seed is None else seed
+    report = Report(notebook.path.name, notebook.exercise, seed)
+    sessions: dict[tuple, Session] = {}
+    deadly: dict[int, str] = {}
+    try:
+        for check in asked:
+            key = (check.hides, check.forbids)
+            if key not in sessions:
+                sessions[key] = Session(notebook.cells, *key, limits or Limits(), deadly)
+            report.questions.append(_judge(check, sessions[key], notebook, seed))
+    finally:
+        for session in sessions.values():
+            session.close()
+    first = next(iter(sessions.values()))
+    report.cells = sorted(first.errors.items())
+    report.sandbox = first.sandbox
+    report.seconds = round(time.monotonic() - begin, 2)
+    return report
+
+
+def _judge(check: Check, session: Session, notebook: Notebook, seed: int) -> Question:
+    """One question."""
+    session.begin(check.seconds)
+    try:
+        missing = session.missing(check.needs)
+        if missing:
+            reason = _why_missing(missing[0], notebook, session)
+            return Question(check.id, check.title, 0.0, check.points, reason)
+        implementations = [session.get(name) for name in check.needs]
+    except Failed as failure:
+        return Question(check.id, check.title, 0.0, check.points, str(failure))
+    torch.manual_seed(seed)
+    result = checks.run(check, implementations, seed)
+    if session.fault is not None:
+        raise session.fault
+    return Question.from_result(result)
+
+
+def _why_missing(name: str, notebook: Notebook, session: Session) -> str:
+    """Why a notebook has no such name, as far as can be told."""
+    defining = notebook.defining(name)
+    for number in defining:
+        if number in session.errors:
+            return f"cell {number} did not define {name}: {session.errors[number]}"
+    if defining:
+        return f"cell {defining[-1]} defines {name}, but a later cell deletes it"
+    return f"no cell defines {name}: was its cell deleted, or the name changed?"

@@ -1,0 +1,220 @@
+"""Frames between judge and worker: JSON and raw tensor bytes, never pickle.
+
+A frame is four bytes (length of the header), the header (JSON: a body and the sizes of what
+follows), and the bytes of the tensors. Values are plain data, tensors, BertConfig by its fields,
+and *handles*: numbers that stand for objects which stay where they are. Whatever the other side
+sends decodes to such a value or raises `WireError`; nothing is ever executed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import struct
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["MAX_BYTES", "MAX_HEADER", "WireError", "decode", "encode", "receive", "send"]
+
+MAX_HEADER = 4 << 20
+MAX_BYTES = 256 << 20
+MAX_DEPTH = 16
+MAX_AXES = 16
+
+DTYPES = {
+    str(dtype).removeprefix("torch."): dtype
+    for dtype in (
+        torch.float64,
+        torch.float32,
+        torch.float16,
+        torch.bfloat16,
+        torch.int64,
+        torch.int32,
+        torch.int16,
+        torch.int8,
+        torch.uint8,
+        torch.bool,
+        torch.complex64,
+        torch.complex128,
+    )
+}
+PLAIN_TENSORS = (Tensor, torch.nn.Parameter)
+
+
+class WireError(Exception):
+    """A value that cannot be sent, or bytes that are not a frame of ours."""
+
+
+# ---- values to JSON and bytes -----------------------------------------------------------
+def encode(value: Any, buffers: list[bytes], handle: Callable[[Any], list], depth: int = 0) -> Any:
+    """Turn a value into JSON; the bytes of tensors are appended to ``buffers``.
+
+    Args:
+        handle: called for anything that is not data, gives ``[number, kind]`` for it.
+
+    Raises:
+        WireError: for what is nested too deep or cannot be sent.
+    """
+    if depth > MAX_DEPTH:
+        raise WireError(f"a value nested more than {MAX_DEPTH} deep")
+    if value is None or value is True or value is False:
+        return value
+    for plain in (int, float, str):
+        if isinstance(value, plain):
+            return plain(value)
+
+    def inner(x: Any) -> Any:
+        return encode(x, buffers, handle, depth + 1)
+
+    if type(value) in PLAIN_TENSORS:
+        return {"tensor": _tensor_to_json(value, buffers)}
+    if isinstance(value, tuple):
+        return {"tuple": [inner(x) for x in value]}
+    if isinstance(value, list):
+        return {"list": [inner(x) for x in value]}
+    if isinstance(value, dict):
+        return {"dict": [[inner(k), inner(v)] for k, v in value.items()]}
+    if isinstance(value, torch.dtype) and str(value).removeprefix("torch.") in DTYPES:
+        return {"dtype": str(value).removeprefix("torch.")}
+    if isinstance(value, torch.Generator):
+        return {"generator": _tensor_to_json(value.get_state(), buffers)}
+    if type(value).__name__ == "BertConfig" and dataclasses.is_dataclass(value):
+        return {"config": {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}}
+    return {"handle": handle(value)}
+
+
+def _tensor_to_json(tensor: Tensor, buffers: list[bytes]) -> list:
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    if dtype not in DTYPES or tensor.layout != torch.strided:
+        raise WireError(
+            f"a tensor of {tensor.dtype}, {tensor.layout}: not a kind that is used here"
+        )
+    if tensor.numel() * tensor.element_size() + sum(map(len, buffers)) > MAX_BYTES:
+        raise WireError(f"more than {MAX_BYTES >> 20} MB of tensors")
+    flat = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
+    raw = flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
+    buffers.append(raw)
+    return [len(buffers) - 1, dtype, list(tensor.shape), bool(tensor.requires_grad)]
+
+
+# ---- and back ---------------------------------------------------------------------------
+def decode(body: Any, buffers: Sequence[bytes], handle: Callable[[int, str], Any]) -> Any:
+    """The value that a body stands for.
+
+    Args:
+        handle: called with number and kind of what is not data.
+
+    Raises:
+        WireError: for anything that `encode` would not have made.
+    """
+    try:
+        return _decode(body, buffers, handle, 0)
+    except WireError:
+        raise
+    except Exception as error:
+        raise WireError(f"a value that cannot be read ({type(error).__name__})") from None
+
+
+def _decode(body: Any, buffers: Sequence[bytes], handle: Callable, depth: int) -> Any:
+    if depth > MAX_DEPTH:
+        raise WireError(f"a value nested more than {MAX_DEPTH} deep")
+    if body is None or type(body) in (bool, int, float, str):
+        return body
+    if type(body) is not dict or len(body) != 1:
+        raise WireError("a value of no known kind")
+    ((kind, content),) = body.items()
+
+    def inner(x: Any) -> Any:
+        return _decode(x, buffers, handle, depth + 1)
+
+    if kind == "tensor":
+        return _tensor_from_json(content, buffers)
+    if kind in ("tuple", "list"):
+        return (tuple if kind == "tuple" else list)(inner(x) for x in _list(content))
+    if kind == "dict":
+        return {inner(k): inner(v) for k, v in map(_list, _list(content))}
+    if kind == "dtype":
+        return DTYPES[content]
+    if kind == "generator":
+        generator = torch.Generator()
+        generator.set_state(_tensor_from_json(content, buffers))
+        return generator
+    if kind == "config":
+        from bertlearn.config import BertConfig
+
+        return BertConfig(**content)
+    if kind == "handle":
+        number, name = _list(content)
+        if type(number) is int and number >= 0 and type(name) is str:
+            return handle(number, name[:80])
+    raise WireError("a value of no known kind")
+
+
+def _list(content: Any) -> list:
+    if type(content) is not list:
+        raise WireError("a list was expected")
+    return content
+
+
+def _tensor_from_json(content: Any, buffers: Sequence[bytes]) -> Tensor:
+    index, name, shape, requires_grad = _list(content)
+    dtype = DTYPES[name]
+    if type(index) is not int or not 0 <= index < len(buffers) or len(_list(shape)) > MAX_AXES:
+        raise WireError("a tensor without its bytes")
+    count = 1
+    for size in shape:
+        if type(size) is not int or not 0 <= size < 1 << 40:
+            raise WireError("a shape that cannot be")
+        count *= size
+    raw = buffers[index]
+    if count * dtype.itemsize != len(raw):
+        raise WireError("a tensor whose bytes do not fit its shape")
+    if not count:
+        tensor = torch.empty(shape, dtype=dtype)
+    elif dtype == torch.bool:  # a bool made of other bytes than 0 and 1 compares as it likes
+        tensor = torch.frombuffer(bytearray(raw), dtype=torch.uint8).reshape(shape) != 0
+    else:
+        tensor = torch.frombuffer(bytearray(raw), dtype=dtype).reshape(shape)
+    if requires_grad is True and (dtype.is_floating_point or dtype.is_complex):
+        tensor.requires_grad_()
+    return tensor
+
+
+# ---- frames -----------------------------------------------------------------------------
+def send(write: Callable[[bytes], Any], body: Any, buffers: Sequence[bytes] = ()) -> None:
+    """Write one frame.
+
+    Raises:
+        WireError: if it would be larger than the other side accepts.
+    """
+    header = json.dumps({"body": body, "sizes": [len(raw) for raw in buffers]}).encode()
+    if len(header) > MAX_HEADER or sum(map(len, buffers)) > MAX_BYTES:
+        raise WireError("more data than fits one answer")
+    write(struct.pack("<I", len(header)) + header)
+    for raw in buffers:
+        write(raw)
+
+
+def receive(read: Callable[[int], bytes]) -> tuple[Any, list[bytes]]:
+    """Read one frame with ``read(n)``, which gives exactly n bytes or raises.
+
+    Returns:
+        the body, not yet decoded, and the buffers.
+
+    Raises:
+        WireError: if the bytes are not a frame.
+    """
+    (length,) = struct.unpack("<I", read(4))
+    if length > MAX_HEADER:
+        raise WireError("a header that is too long")
+    try:
+        header = json.loads(read(length))
+        body, sizes = header["body"], _list(header["sizes"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise WireError("a header that is not ours") from None
+    if any(type(size) is not int or size < 0 for size in sizes) or sum(sizes) > MAX_BYTES:
+        raise WireError("more data than fits one answer")
+    return body, [read(size) for size in sizes]
