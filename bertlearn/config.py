@@ -9,6 +9,22 @@ from typing import Any
 __all__ = ["PRESETS", "BertConfig"]
 
 
+_COUNTS = (
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "max_position_embeddings",
+    "type_vocab_size",
+)
+_CHOICES = {
+    "hidden_act": ("gelu", "gelu_new", "relu"),
+    "position_embedding_type": ("absolute", "sinusoidal"),
+    "attn_implementation": ("sdpa", "eager"),
+}
+
+
 @dataclass(frozen=True)
 class BertConfig:
     """Everything that fixes the shape of a BERT (Devlin et al. 2019, section 3).
@@ -38,15 +54,7 @@ class BertConfig:
     attn_implementation: str = "sdpa"  # torch's fused operator, or "eager"
 
     def __post_init__(self) -> None:
-        for name in (
-            "vocab_size",
-            "hidden_size",
-            "num_hidden_layers",
-            "num_attention_heads",
-            "intermediate_size",
-            "max_position_embeddings",
-            "type_vocab_size",
-        ):
+        for name in _COUNTS:
             value = getattr(self, name)
             if type(value) is not int or value < 1:
                 raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}")
@@ -65,11 +73,7 @@ class BertConfig:
             raise ValueError(
                 f"pad_token_id {self.pad_token_id} is not in the vocabulary of {self.vocab_size}"
             )
-        for name, known in (
-            ("hidden_act", ("gelu", "gelu_new", "relu")),
-            ("position_embedding_type", ("absolute", "sinusoidal")),
-            ("attn_implementation", ("sdpa", "eager")),
-        ):
+        for name, known in _CHOICES.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {known}, not {getattr(self, name)!r}")
 

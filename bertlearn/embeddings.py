@@ -57,7 +57,9 @@ class BertEmbeddings(nn.Module):
 
     Args:
         config: uses the three table sizes, ``hidden_size``, ``position_embedding_type``,
-            ``layer_norm_eps`` and ``hidden_dropout_prob``.
+            ``layer_norm_eps`` and ``hidden_dropout_prob``. Sinusoidal positions are fixed, and
+            scaled by ``initializer_range`` so that they do not drown fresh token vectors (the
+            first Transformer scales its token vectors up instead: same ratio, section 3.4).
     """
 
     def __init__(self, config: BertConfig):
@@ -70,6 +72,7 @@ class BertEmbeddings(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
         if config.position_embedding_type == "sinusoidal":
             table = sinusoidal_positions(config.max_position_embeddings, hidden)
+            table *= config.initializer_range  # as small as fresh token vectors
             self.position_embeddings = nn.Embedding.from_pretrained(table, freeze=True)
 
     def forward(self, input_ids: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
