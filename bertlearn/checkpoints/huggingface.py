@@ -63,22 +63,24 @@ def bert_fields(fields: dict[str, Any], path: Path, model_types: tuple[str, ...]
 
     def refuse(name: str, expected: str) -> None:
         raise CheckpointError(
-            f"{path} says {name} = {fields[name]!r}, but this model can only be {expected}"
+            f"{path} says {name} = {given[name]!r}, but this model can only be {expected}"
         )
 
-    if fields.get("model_type", model_types[0]) not in model_types:
+    given = {key: x for key, x in fields.items() if x is not None and key not in RUN_TIME}
+
+    if given.get("model_type", model_types[0]) not in model_types:
         refuse("model_type", " or ".join(map(repr, model_types)))
     for name in ("is_decoder", "add_cross_attention", "quantization_config", "pruned_heads"):
-        if fields.get(name):
+        if given.get(name):
             refuse(name, "a plain encoder without it")
-    if fields.get("position_embedding_type", "absolute") not in ("absolute", "sinusoidal"):
+    if given.get("position_embedding_type", "absolute") not in ("absolute", "sinusoidal"):
         refuse("position_embedding_type", "'absolute' or 'sinusoidal'")
-    if fields.get("embedding_size", fields.get("hidden_size")) != fields.get("hidden_size"):
-        refuse("embedding_size", f"as wide as hidden_size = {fields.get('hidden_size')}")
-    if fields.get("hidden_act", "gelu") not in ACTIVATION_NAMES:
-        refuse("hidden_act", f"one of {sorted(ACTIVATION_NAMES)}")
-    kept = {key: x for key, x in fields.items() if x is not None and key not in RUN_TIME}
-    return {**kept, "hidden_act": ACTIVATION_NAMES[fields.get("hidden_act", "gelu")]}
+    if given.get("embedding_size", given.get("hidden_size")) != given.get("hidden_size"):
+        refuse("embedding_size", f"as wide as hidden_size = {given.get('hidden_size')}")
+    act = str(given.get("hidden_act", "gelu"))
+    if act not in ACTIVATION_NAMES:
+        refuse("hidden_act", f"one of {', '.join(ACTIVATION_NAMES)}")
+    return {**given, "hidden_act": ACTIVATION_NAMES[act]}
 
 
 def find_weights(directory: Path) -> Path | None:
@@ -103,10 +105,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     weight_map = read_json(path).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{path} has no weight_map: it does not list any weights")
-    tensors: dict[str, Tensor] = {}
-    for name in sorted(set(weight_map.values())):
+    for name in weight_map.values():
         if not isinstance(name, str) or Path(name).name != name:
             raise CheckpointError(f"{path} points outside its folder, to {name!r}")
+    tensors: dict[str, Tensor] = {}
+    for name in sorted(set(weight_map.values())):
         tensors |= _read_file(path.with_name(name))
     lost = sorted(set(weight_map) - set(tensors))
     if lost:
