@@ -79,7 +79,7 @@ class BertConfig:
 
     @property
     def head_size(self) -> int:
-        """Width of one attention head: ``hidden_size / num_attention_heads``."""
+        """The width of one attention head, ``hidden_size / num_attention_heads``."""
         return self.hidden_size // self.num_attention_heads
 
     @classmethod
