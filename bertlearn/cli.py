@@ -162,6 +162,19 @@ def data_unbundle(archive: Annotated[Path, typer.Argument(metavar="FILE")]) -> N
 
 
 @app.command()
+def start(
+    chapter: Annotated[str | None, typer.Argument(metavar="[NN]", help="As in 04.")] = None,
+) -> None:
+    """Copy a chapter's exercise into my/, where you work on it.
+
+    Never overwrites: what is there stays as it is. Without a number it lists the exercises.
+    """
+    from bertlearn.grading.command import start_command
+
+    raise typer.Exit(start_command(chapter))
+
+
+@app.command()
 def grade(
     notebook: Annotated[Path, typer.Argument(metavar="NOTEBOOK")],
     json: Annotated[
@@ -179,3 +192,25 @@ def grade(
     from bertlearn.grading.command import grade_command
 
     raise typer.Exit(grade_command(notebook, json, html, seed))
+
+
+exercises = typer.Typer(help="Make the exercises from their masters in solutions/.")
+app.add_typer(exercises, name="exercises", no_args_is_help=True)
+
+
+@exercises.command("build")
+def exercises_build(
+    check: Annotated[bool, typer.Option("--check", help="Only say which differ.")] = False,
+) -> None:
+    """Write the notebooks in exercises/ that differ from what their masters give.
+
+    With --check nothing is written; exit code 1 if one differs.
+    """
+    from bertlearn.grading.command import build_command
+
+    raise typer.Exit(build_command(Path.cwd(), check))
+
+
+@exercises.callback()
+def _exercises() -> None:
+    pass

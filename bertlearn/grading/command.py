@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bertlearn.grading.errors import NotebookError
 
-__all__ = ["grade_command"]
+__all__ = ["build_command", "grade_command", "start_command"]
 
 FULL, LESS, UNREADABLE, BROKEN = 0, 1, 2, 3
 
@@ -35,3 +35,45 @@ def grade_command(
         print(f"bertlearn: the grader failed, not your notebook: {error}", file=sys.stderr)
         return BROKEN
     return FULL if report.full else LESS
+
+
+def start_command(chapter: str | None) -> int:
+    """Copy an exercise for the learner, or list what there is."""
+    from bertlearn.grading.exercises import find_exercises, start
+
+    if chapter is None:
+        root = find_exercises()
+        for file in sorted((root / "exercises").glob("[0-9][0-9]_*.ipynb")):
+            there = "  (in my/)" if (root / "my" / file.name).exists() else ""
+            print(f"{file.name[:2]}  {file.stem[3:].replace('_', ' ')}{there}")
+        print("Start one with: bertlearn start NUMBER")
+        return 0
+    file, new = start(chapter)
+    shown = _shown(file)
+    print(f"{shown} is yours to work on." if new else f"{shown} is there already: left as it is.")
+    print(f"Open it in Jupyter. Grade it with: bertlearn grade {shown}")
+    return 0
+
+
+def build_command(root: Path, check: bool) -> int:
+    """Make the exercises from their masters; with ``check``, only say which differ (exit 1)."""
+    from bertlearn.grading.exercises import build, differences
+
+    if not (root / "solutions").is_dir():
+        print(f"bertlearn: {root} has no folder solutions/: run this in the repository", flush=True)
+        return UNREADABLE
+    changed = list(differences(root)) if check else build(root)
+    for file in changed:
+        print(f"{'differs' if check else 'written'}: {_shown(file)}")
+    if check and changed:
+        print("Make them again with: make exercises  (or bertlearn exercises build)")
+        return LESS
+    if not changed:
+        print("The exercises are what their masters give.")
+    return FULL
+
+
+def _shown(file: Path) -> Path:
+    """Relative to where we are, if it is below."""
+    here = Path.cwd()
+    return file.relative_to(here) if file.is_relative_to(here) else file

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["GraderError", "NotebookError"]
+__all__ = ["ExerciseError", "GraderError", "NotebookError"]
+
+
+class ExerciseError(ValueError):
+    """An exercise cannot be made or found; the message says what to do."""
 
 
 class NotebookError(Exception):

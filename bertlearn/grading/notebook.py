@@ -23,10 +23,12 @@ class Cell:
 
     Attributes:
         number: its place among the code cells, from 1.
-        source: Python, magics already translated.
+        text: what the learner wrote.
+        source: the same as Python, magics translated.
     """
 
     number: int
+    text: str
     source: str
 
 
@@ -49,7 +51,7 @@ class Notebook:
         words = re.compile(
             rf"^\s*(?:def|class|async def)\s+{re.escape(name)}\b|^{re.escape(name)}\s*[:=]", re.M
         )
-        return [cell.number for cell in self.cells if words.search(cell.source)]
+        return [cell.number for cell in self.cells if words.search(cell.text)]
 
 
 def read(path: str | Path) -> Notebook:
@@ -62,7 +64,7 @@ def read(path: str | Path) -> Notebook:
     content = _json(path)
     cells = [cell for cell in _cells(content, path) if cell.get("cell_type") == "code"]
     kept = tuple(
-        Cell(number, _python(_source(cell)))
+        Cell(number, _source(cell), _python(_source(cell)))
         for number, cell in enumerate(cells, start=1)
         if not _is_check(cell)
     )
@@ -71,9 +73,7 @@ def read(path: str | Path) -> Notebook:
 
 def _json(path: Path) -> Any:
     if not path.exists():
-        raise NotebookError(
-            f"there is no file {path}: check the name, or start with bertlearn start"
-        )
+        raise NotebookError(f"there is no file {path}: check its name")
     if not path.is_file():
         raise NotebookError(f"{path} is a folder: give the notebook (a file ending in .ipynb)")
     try:

@@ -43,7 +43,7 @@ def _work(channel: socket.socket) -> None:
     """Read the settings, shut the doors, say what holds, serve until the judge hangs up."""
     settings = _read_line(channel)
     os.chdir(settings["scratch"])
-    home = {name: settings["scratch"] for name in ("HOME", "TMPDIR", "MPLCONFIGDIR")}
+    home = dict.fromkeys(("HOME", "TMPDIR", "MPLCONFIGDIR"), settings["scratch"])
     os.environ.update({**home, **settings["environment"]})
     tempfile.tempdir = None
     sys.path.insert(0, settings["package"])

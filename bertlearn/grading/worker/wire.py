@@ -89,9 +89,7 @@ def encode(value: Any, buffers: list[bytes], handle: Callable[[Any], list], dept
 def _tensor_to_json(tensor: Tensor, buffers: list[bytes]) -> list:
     dtype = str(tensor.dtype).removeprefix("torch.")
     if dtype not in DTYPES or tensor.layout != torch.strided:
-        raise WireError(
-            f"a tensor of {tensor.dtype}, {tensor.layout}: not a kind that is used here"
-        )
+        raise WireError(f"a tensor of {tensor.dtype}, {tensor.layout}: not a kind in use here")
     if tensor.numel() * tensor.element_size() + sum(map(len, buffers)) > MAX_BYTES:
         raise WireError(f"more than {MAX_BYTES >> 20} MB of tensors")
     flat = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
