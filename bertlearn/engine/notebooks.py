@@ -107,10 +107,13 @@ def execute(path: Path, timeout: float = 120) -> NotebookNode:
         timeout: seconds that one cell may take.
 
     Raises:
-        NotebookFailed: if a cell raises (and is not tagged `raises-exception`), takes too long, or
-            kills its kernel.
+        NotebookFailed: if the file is no notebook, or if a cell raises (and is not tagged
+            `raises-exception`), takes too long, or kills its kernel.
     """
-    notebook = nbformat.read(path, as_version=4)
+    try:
+        notebook = nbformat.read(path, as_version=4)
+    except (OSError, ValueError) as error:  # not JSON is a ValueError, too
+        raise NotebookFailed(f"{path}: not a notebook that can be read: {error}") from error
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
@@ -160,7 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         start = time.perf_counter()
         try:
             text = to_text(execute(path, options.timeout))
-        except (NotebookFailed, OSError, nbformat.reader.NotJSONError) as error:
+        except NotebookFailed as error:
             print(error, file=sys.stderr)
             failures += 1
             continue
