@@ -373,6 +373,10 @@ def run(check: Check, implementations: Sequence[Any], seed: int = 0) -> Result:
 
     Each case has a toolbox of its own, seeded from ``seed`` and the case's place.
     """
+    if check.forbids:
+        from bertlearn.checks.forbid import guard
+
+        implementations = [guard(one, check.forbids) for one in implementations]
     results = []
     for index, case in enumerate(check.cases):
         row = CaseResult(case.title, 0.0, case.points, False)

@@ -87,7 +87,8 @@ def copy_package(folder: Path, hides: Iterable[str]) -> None:
     checks = folder / "bertlearn" / "checks"
     checks.mkdir()
     (checks / "__init__.py").write_text(STUB, "utf-8")
-    shutil.copyfile(PACKAGE / "checks" / "core.py", checks / "core.py")
+    for name in ("core.py", "forbid.py"):  # machinery that the worker uses, too
+        shutil.copyfile(PACKAGE / "checks" / name, checks / name)
 
 
 def _files(folder: Path) -> list[Path]:

@@ -259,8 +259,8 @@ def _exception(told: Any) -> Exception:
         if isinstance(found, type) and issubclass(found, Exception):
             kind = found
             break
-    if name == "Forbidden":
-        return Failed(f"{message} ({where})")
+    if name == "Failed":
+        return Failed(f"{message} ({where})" if where else message)
     if name == "SystemExit":
         return Failed(f"your code calls exit() or sys.exit(): leave that out ({where})")
     if name == "MemoryError" or "can't allocate memory" in message:

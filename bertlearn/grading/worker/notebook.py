@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import ModuleType
 from typing import Any
 
@@ -17,12 +18,14 @@ class NoJupyter:
     def run_cell_magic(self, name: str, line: str, cell: str) -> None:
         """Run the cell under ``%%time`` and the like; ignore other magics."""
         if name in ("time", "timeit", "capture", "prun"):
-            exec(compile(cell, f"cell with %%{name}", "exec", dont_inherit=True), self._names)
+            where = sys._getframe(1).f_code.co_filename  # the cell, whose first line is the magic
+            exec(compile("\n" + cell, where, "exec", dont_inherit=True), self._names)
 
     def run_line_magic(self, name: str, line: str, **options: Any) -> None:
         """Run the statement after ``%time`` and the like; ignore other magics."""
         if name in ("time", "timeit", "prun"):
-            exec(compile(line, f"line with %{name}", "exec", dont_inherit=True), self._names)
+            where = sys._getframe(1).f_code.co_filename
+            exec(compile(line, where, "exec", dont_inherit=True), self._names)
 
     def __getattr__(self, name: str) -> Any:
         return lambda *args, **kwargs: None

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from . import wire
 from .notebook import new_main
@@ -20,26 +19,6 @@ __all__ = ["Server"]
 
 MAX_ITEMS = 10_000
 MAX_MESSAGE = 1000
-
-
-class Forbidden(RuntimeError):
-    """An operator that a question asks its answer to do without."""
-
-
-class Forbid(TorchDispatchMode):
-    """Refuse operators by the beginning of their name ("aten::_softmax")."""
-
-    def __init__(self, prefixes: list[str]):
-        super().__init__()
-        self.prefixes = tuple(prefixes)
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func.name().startswith(self.prefixes):
-            raise Forbidden(
-                f"torch's own operator {func.name()} is not allowed here: "
-                f"this question asks you to write it yourself"
-            )
-        return func(*args, **(kwargs or {}))
 
 
 class Server:
@@ -140,11 +119,11 @@ class Server:
     def _rules(self, request: dict) -> Any:
         """Torch's generator and gradient mode as the judge has them, forbidden operators
         refused."""
+        from bertlearn.checks.forbid import Forbid
+
         torch.manual_seed(request["seed"])
-        with (
-            torch.set_grad_enabled(request["grad"]),
-            Forbid(self.forbids) if self.forbids else contextlib.nullcontext(),
-        ):
+        forbid = Forbid(self.forbids) if self.forbids else contextlib.nullcontext()
+        with torch.set_grad_enabled(request["grad"]), forbid:
             yield
 
     def _hold(self, value: Any) -> list:
