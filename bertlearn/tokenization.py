@@ -49,7 +49,8 @@ class BertTokenizer:
         backend.add_special_tokens(specials)
         backend.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
         backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        backend.post_processor = BertProcessing(("[SEP]", vocab["[SEP]"]), ("[CLS]", vocab["[CLS]"]))
+        ends = [(token, vocab[token]) for token in ("[SEP]", "[CLS]")]
+        backend.post_processor = BertProcessing(*ends)
         backend.decoder = decoders.WordPiece()
         return cls(backend)
 

@@ -21,9 +21,7 @@ def load(chapter: str | None = None) -> dict[str, Check]:
     for number, module in CHAPTERS.items():
         if chapter in (None, number):
             importlib.import_module(f"bertlearn.checks.{module}")
-    return {
-        name: one for name, one in REGISTRY.items() if chapter in (None, name.split(".")[0])
-    }
+    return {name: one for name, one in REGISTRY.items() if chapter in (None, name.split(".")[0])}
 
 
 def find(check_id: str) -> Check:

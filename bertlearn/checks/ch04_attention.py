@@ -357,7 +357,7 @@ def _(t: Toolbox, softmax_backward: Any) -> None:
         torch.tensor([[0.1875, -0.1875]]),
         "the gradient of the scores",
         suspects={
-            "you kept only the diagonal, p (1 - p): raising one score lowers the other weight too": (
+            "you kept only the diagonal, p (1 - p): a score also lowers the other weights": (
                 weights * (1 - weights) * upstream
             ),
             "you forgot what every weight loses when another gains: subtract the mean": (
@@ -377,7 +377,7 @@ def _(t: Toolbox, softmax_backward: Any) -> None:
         want,
         "the gradient of the scores",
         suspects={
-            "you kept only the diagonal, p (1 - p): raising one score lowers the other weights too": (
+            "you kept only the diagonal, p (1 - p): a score also lowers the other weights": (
                 weights * (1 - weights) * upstream
             ),
             "you forgot what every weight loses when another gains: subtract the mean": (
