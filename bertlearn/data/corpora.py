@@ -121,5 +121,7 @@ def _ends_here(before: str, mark: str, after: str) -> bool:
     if word is None or mark.strip(_QUOTES) != ".":
         return True
     last = word.group(1).lstrip(_OPENERS).lower()
+    if last == "no":  # "No. 5", but also "The answer is no."
+        return not after[:1].isdigit()
     initial = re.fullmatch(r"[a-z](\.[a-z])*", last) and last != "i"
     return not (initial or last in _ABBREVIATIONS)

