@@ -478,7 +478,7 @@ def _mixed(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     return F.scaled_dot_product_attention(*cut)
 
 
-@hunt.case("one head: as plain attention", points=1)
+@hunt.case("one head: as plain attention")
 def _(t: Toolbox, multi_head: Any) -> None:
     q, k, v = (t.randn(2, 5, 12) for _ in range(3))
     t.close(
@@ -489,7 +489,7 @@ def _(t: Toolbox, multi_head: Any) -> None:
     )
 
 
-@hunt.case("several heads: each on its own slice of every token", points=2)
+@hunt.case("several heads: each on its own slice of every token", points=3)
 def _(t: Toolbox, multi_head: Any) -> None:
     q, k, v = (t.randn(2, 5, 12) for _ in range(3))
     mixed = _mixed(q, k, v, 3)

@@ -46,6 +46,6 @@ def _row(case: Any) -> str:
             f"<br>expected <code>{html.escape(case.expected)}</code>"
             f"<br>got <code>{html.escape(case.got)}</code>"
         )
-    points = f"{case.points:g} / {case.max:g}"
+    points = f"{case.points:g} / {case.max:g}" if case.max else ""
     cells += [points, said]
     return "<tr>" + "".join(f'<td style="text-align:left">{c}</td>' for c in cells) + "</tr>"
