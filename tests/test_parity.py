@@ -1,0 +1,459 @@
+"""The package computes what transformers' BERT computes, and each reads what the other wrote.
+
+Tiny random models of odd sizes: hidden states at each layer, attentions, pooler, the gradient that
+flows from [CLS] back to the embeddings, and the gradient of every parameter, to 1e-5 in fp32 and
+1e-11 in fp64, eager and fused, with and without padding. Then real weights (MiniLM), the tokenizer
+on English, Chinese and emoji, and the parameter counts of the published sizes.
+
+    pytest tests/test_parity.py
+"""
+
+import os
+import warnings
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import pytest
+import torch
+import transformers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from bertlearn.accounting import count_parameters
+from bertlearn.checks.reference import minilm as minilm_reference
+from bertlearn.config import BertConfig
+from bertlearn.data import sources
+from bertlearn.model import BertModel, mean_pool
+from bertlearn.tokenization import BertTokenizer
+
+transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
+
+SIZES = {
+    "36/3 gelu": {"hidden_size": 36, "num_attention_heads": 3, "hidden_act": "gelu"},
+    "60/5 gelu_new": {
+        "hidden_size": 60,
+        "num_attention_heads": 5,
+        "hidden_act": "gelu_new",
+        "layer_norm_eps": 1e-5,
+        "type_vocab_size": 3,
+    },
+    "21/7 relu": {
+        "hidden_size": 21,
+        "num_attention_heads": 7,
+        "hidden_act": "relu",
+        "layer_norm_eps": 1e-3,
+        "num_hidden_layers": 1,
+    },
+    "14/1 gelu": {"hidden_size": 14, "num_attention_heads": 1, "pad_token_id": 5},
+}
+LENGTHS = {"full": (9, 9, 9), "padded": (9, 4, 1)}
+
+
+def pair_of_models(dtype=torch.float32, attn="eager", **sizes):
+    """The same random weights in transformers' BertModel and in ours, dropout off."""
+    fields = {
+        "vocab_size": 97,
+        "hidden_size": 36,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 3,
+        "intermediate_size": 50,
+        "max_position_embeddings": 12,
+        **sizes,
+    }
+    torch.manual_seed(7)
+    theirs = transformers.BertModel(
+        transformers.BertConfig(**fields, attn_implementation=attn)
+    ).eval()
+    for parameter in theirs.parameters():  # far from zero: attention is sharp, biases count
+        nn.init.normal_(parameter, std=0.3)
+    ours = BertModel(BertConfig(**fields, attn_implementation=attn)).eval()
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    return theirs.to(dtype), ours.to(dtype)
+
+
+def a_batch(model, lengths=(9, 4, 1)):
+    draw = torch.Generator().manual_seed(3)
+    config = model.config
+    shape = (len(lengths), max(lengths))
+    ids = torch.randint(0, config.vocab_size, shape, generator=draw)
+    types = torch.randint(0, config.type_vocab_size, shape, generator=draw)
+    mask = (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).long()
+    return {"input_ids": ids, "token_type_ids": types, "attention_mask": mask}
+
+
+def distance(got, want):
+    assert got.shape == want.shape and got.dtype == want.dtype
+    assert torch.isfinite(want).all()
+    return (got - want).abs().max().item() / max(1.0, want.abs().max().item())
+
+
+# ---------------------------------------------------------------- random weights
+@pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
+@pytest.mark.parametrize("attn", ["eager", "sdpa"])
+@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
+def test_hidden_states_attentions_pooler(size, attn, lengths):
+    theirs, ours = pair_of_models(attn=attn, **size)
+    batch = a_batch(ours, lengths)
+    weights = attn == "eager"  # transformers has them on this path only
+    with torch.no_grad():
+        want = theirs(**batch, output_hidden_states=True, output_attentions=weights)
+        got = ours(**batch, output_hidden_states=True, output_attentions=weights)
+    assert len(got.hidden_states) == len(want.hidden_states) == ours.config.num_hidden_layers + 1
+    for mine, other in zip(got.hidden_states, want.hidden_states, strict=True):
+        assert distance(mine, other) < 1e-5
+    assert distance(got.last_hidden_state, want.last_hidden_state) < 1e-5
+    assert distance(got.pooler_output, want.pooler_output) < 1e-5
+    assert (got.attentions is None) == (not weights)
+    for mine, other in zip(got.attentions or (), want.attentions if weights else (), strict=True):
+        assert mine.shape == (3, ours.config.num_attention_heads, 9, 9)
+        assert distance(mine, other) < 1e-5
+
+
+def gradients(model, batch):
+    """Of a scalar of the last layer's [CLS] and of the pooler: at the embeddings' output, at each
+    parameter."""
+    model.zero_grad()
+    held = []
+    hook = model.embeddings.register_forward_hook(
+        lambda module, inputs, output: (output.retain_grad(), held.append(output))[0]
+    )
+    out = model(**batch)
+    hook.remove()
+    draw = torch.Generator().manual_seed(5)
+    cls = out.last_hidden_state[:, 0]
+    cotangent = torch.randn(cls.shape, generator=draw, dtype=torch.float64).to(cls.dtype)
+    ((cls + out.pooler_output) * cotangent).sum().backward()
+    return held[0].grad, {name: p.grad for name, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-11)], ids=["fp32", "fp64"]
+)
+@pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
+@pytest.mark.parametrize("attn", ["eager", "sdpa"])
+@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
+def test_gradients(size, attn, lengths, dtype, tolerance):
+    theirs, ours = pair_of_models(dtype, attn, **size)
+    batch = a_batch(ours, lengths)
+    want_at_embeddings, want = gradients(theirs, batch)
+    at_embeddings, got = gradients(ours, batch)
+    assert distance(at_embeddings, want_at_embeddings) < tolerance
+    assert at_embeddings[0].abs().amax(dim=-1).min() > 0  # [CLS] hears from every token
+    padding = batch["attention_mask"] == 0
+    assert not at_embeddings[padding].any()  # and from no padding, exactly
+    assert list(got) == list(want)
+    for name in want:
+        assert distance(got[name], want[name]) < tolerance, name
+    assert got["embeddings.word_embeddings.weight"].any()
+
+
+def test_cls_only_gradient():
+    """d [CLS] of the last layer / d word table, without the pooler: which rows it reaches."""
+    theirs, ours = pair_of_models(**SIZES["36/3 gelu"])
+    batch = a_batch(ours, (9,))
+    grads = []
+    for model in (theirs, ours):
+        model(**batch).last_hidden_state[0, 0, :5].sum().backward()
+        grads.append(model.embeddings.word_embeddings.weight.grad)
+        assert model.pooler.dense.weight.grad is None
+    assert distance(grads[1], grads[0]) < 1e-5
+    rows = set(grads[1].abs().amax(dim=1).nonzero().flatten().tolist())
+    assert rows == set(batch["input_ids"][0].tolist()) - {ours.config.pad_token_id}
+
+
+@pytest.mark.parametrize("attn", ["eager", "sdpa"])
+def test_padding_changes_nothing(attn):
+    _, ours = pair_of_models(attn=attn, **SIZES["36/3 gelu"])
+    batch = a_batch(ours, (9, 4, 1))
+    with torch.no_grad():
+        together = ours(**batch)
+        for row, length in enumerate((9, 4, 1)):
+            alone = ours(**{name: x[row : row + 1, :length] for name, x in batch.items()})
+            got = together.last_hidden_state[row : row + 1, :length]
+            assert distance(got, alone.last_hidden_state) < 1e-5
+            assert distance(together.pooler_output[row : row + 1], alone.pooler_output) < 1e-5
+
+
+def test_defaults_are_those_of_transformers():
+    theirs, ours = pair_of_models(**SIZES["60/5 gelu_new"])
+    ids = a_batch(ours)["input_ids"]
+    with torch.no_grad():
+        assert distance(ours(ids).last_hidden_state, theirs(ids).last_hidden_state) < 1e-5
+    plain, reference = BertConfig(), transformers.BertConfig()
+    for name, value in plain.to_dict().items():
+        if name not in ("attn_implementation", "position_embedding_type"):
+            assert getattr(reference, name) == value, name
+
+
+# ---------------------------------------------------------------- files
+def loaded_clean(info):
+    assert not any(info.values()), info
+
+
+@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
+def test_export_loads_in_transformers(size, tmp_path):
+    theirs, ours = pair_of_models(**size)
+    ours.save_pretrained(tmp_path)
+    back, info = transformers.AutoModel.from_pretrained(
+        tmp_path, output_loading_info=True, attn_implementation="eager"
+    )
+    loaded_clean(info)
+    assert type(back) is transformers.BertModel
+    batch = a_batch(ours)
+    with torch.no_grad():
+        assert torch.equal(back(**batch).last_hidden_state, theirs(**batch).last_hidden_state)
+        assert distance(ours(**batch).pooler_output, back(**batch).pooler_output) < 1e-5
+    for name, value in ours.config.to_dict().items():
+        if name not in ("attn_implementation", "position_embedding_type"):
+            assert getattr(back.config, name) == value, name
+
+
+def test_export_of_sinusoidal_positions(tmp_path):
+    _, ours = pair_of_models()
+    config = BertConfig(**{**ours.config.to_dict(), "position_embedding_type": "sinusoidal"})
+    torch.manual_seed(0)
+    ours = BertModel(config).eval()
+    ours.save_pretrained(tmp_path)
+    back, info = transformers.AutoModel.from_pretrained(tmp_path, output_loading_info=True)
+    loaded_clean(info)
+    batch = a_batch(ours)
+    with torch.no_grad():
+        assert distance(ours(**batch).pooler_output, back(**batch).pooler_output) < 1e-5
+
+
+def test_export_without_pooler(tmp_path):
+    _, ours = pair_of_models()
+    bare = BertModel(ours.config, add_pooling_layer=False).eval()
+    bare.save_pretrained(tmp_path)
+    back, info = transformers.BertModel.from_pretrained(
+        tmp_path, add_pooling_layer=False, output_loading_info=True
+    )
+    loaded_clean(info)
+    batch = a_batch(ours)
+    with torch.no_grad():
+        got, want = bare(**batch), back(**batch)
+    assert distance(got.last_hidden_state, want.last_hidden_state) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["BertModel", "BertForPreTraining", "BertForMaskedLM", "BertForSequenceClassification"],
+)
+def test_reads_what_transformers_writes(kind, tmp_path):
+    theirs, ours = pair_of_models()
+    whole = getattr(transformers, kind)(theirs.config).eval()
+    base = whole if kind == "BertModel" else whole.bert
+    base.load_state_dict(theirs.state_dict(), strict=kind != "BertForMaskedLM")
+    whole.save_pretrained(tmp_path)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        got = BertModel.from_pretrained(tmp_path)
+    told = [str(warning.message) for warning in told if warning.category is UserWarning]
+    if kind == "BertForMaskedLM":  # it has no pooler, and that is said
+        assert len(told) == 1 and "pooler.dense" in told[0]
+    else:
+        assert told == [] and got.load_report.missing == []
+    heads = got.load_report.unexpected
+    assert bool(heads) == (kind != "BertModel")
+    assert all(key.startswith(("cls.", "classifier.")) for key in heads)
+    for key, tensor in ours.state_dict().items():
+        if kind != "BertForMaskedLM" or "pooler" not in key:
+            assert torch.equal(got.state_dict()[key], tensor), key
+
+
+def test_reads_ernie(tmp_path):
+    config = transformers.ErnieConfig(
+        vocab_size=97,
+        hidden_size=36,
+        num_hidden_layers=2,
+        num_attention_heads=3,
+        intermediate_size=50,
+        max_position_embeddings=12,
+        use_task_id=True,
+    )
+    torch.manual_seed(0)
+    theirs = transformers.ErnieModel(config).eval()
+    for parameter in theirs.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    theirs.save_pretrained(tmp_path)
+    ours = BertModel.from_pretrained(tmp_path, strict=True)
+    batch = a_batch(ours)
+    with torch.no_grad():
+        want = theirs(**batch).last_hidden_state
+        assert distance(ours(**batch).last_hidden_state, want) < 1e-5
+
+
+# ---------------------------------------------------------------- counts
+PUBLISHED = {
+    "base": ({}, 109_482_240),
+    "base, cased": ({"vocab_size": 28996}, 108_310_272),
+    "chinese": ({"vocab_size": 21128}, 102_267_648),
+    "large": (
+        {
+            "hidden_size": 1024,
+            "num_hidden_layers": 24,
+            "num_attention_heads": 16,
+            "intermediate_size": 4096,
+        },
+        335_141_888,
+    ),
+    "tiny": (BertConfig.preset("tiny").to_dict(), 4_385_920),
+    "mini": (BertConfig.preset("mini").to_dict(), 11_170_560),
+    "small": (BertConfig.preset("small").to_dict(), 28_763_648),
+    "medium": (BertConfig.preset("medium").to_dict(), 41_373_184),
+    "minilm": (
+        {"hidden_size": 384, "num_hidden_layers": 6, "intermediate_size": 1536},
+        22_713_216,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_counts_of_published_sizes(name):
+    fields, want = PUBLISHED[name]
+    fields = {key: x for key, x in fields.items() if key != "attn_implementation"}
+    config = BertConfig(**fields)
+    if name in ("base", "chinese", "large", "tiny", "mini", "small", "medium"):
+        assert config == BertConfig.preset(name)
+    with torch.device("meta"):
+        ours = BertModel(config)
+        bare = BertModel(config, add_pooling_layer=False)
+        theirs = transformers.BertModel(transformers.BertConfig(**fields))
+    assert sum(p.numel() for p in ours.parameters()) == want
+    assert sum(p.numel() for p in theirs.parameters()) == want
+    assert count_parameters(config) == want
+    assert count_parameters(config, pooler=False) == sum(p.numel() for p in bare.parameters())
+    if name == "base":
+        assert count_parameters(config, pooler=False) == 108_891_648
+    assert {k: v.shape for k, v in ours.state_dict().items()} == {
+        k: v.shape for k, v in theirs.state_dict().items()
+    }
+
+
+# ---------------------------------------------------------------- real weights, real text
+@pytest.fixture(scope="module")
+def minilm():
+    try:
+        return sources.fetch("minilm", progress=False)
+    except sources.SourceError as error:
+        pytest.skip(f"the source minilm is not here and cannot be fetched: {error}")
+
+
+TEXTS = [
+    "The river bank was covered with grass.",
+    "Don't stop-believing: it's 3.14159, e.g. in naïve Zürich — \"ça va?\"",
+    "UNAFFABLE unaffable antidisestablishmentarianism",
+    "他在河边散步，天气很好。",
+    "混合 text 与 English、日本語の文字 한국어",
+    "smile 😀 and 👩‍👩‍👧‍👦 and ❤️ end",
+    "  tabs\tand\nnew\r\nlines   and\u00a0\u3000spaces\u200b ",
+    "İstanbul ﬁnance Ⅷ ½ ™ ÅÄÖ åäö ß",
+    "[MASK] in the [SEP] text [UNK]",
+    "a" * 120,
+    "control\u0000\u0007\ufffd chars",
+    "",
+]
+
+
+@pytest.fixture(scope="module")
+def tokenizers(minilm):
+    ours = BertTokenizer.from_file(minilm / "vocab.txt")
+    return ours, transformers.BertTokenizerFast.from_pretrained(minilm)
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_tokens(text, tokenizers):
+    ours, theirs = tokenizers
+    got = ours.encode(text)
+    want = theirs(text, return_token_type_ids=True, return_offsets_mapping=True)
+    assert got.ids == want["input_ids"]
+    assert got.type_ids == want["token_type_ids"]
+    assert got.offsets == [tuple(offset) for offset in want["offset_mapping"]]
+    assert got.tokens == theirs.convert_ids_to_tokens(want["input_ids"])
+    assert ours.decode(got.ids) == theirs.decode(want["input_ids"], skip_special_tokens=True)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.text(max_size=60), st.none() | st.text(min_size=1, max_size=30))
+def test_tokens_of_anything(tokenizers, text, pair):  # an empty pair is None to transformers
+    ours, theirs = tokenizers
+    got = ours.encode(text, pair)
+    want = theirs(text, pair, return_token_type_ids=True)
+    assert (got.ids, got.type_ids) == (want["input_ids"], want["token_type_ids"])
+
+
+def test_tokens_of_pairs_and_batches(tokenizers):
+    ours, theirs = tokenizers
+    pairs = [(TEXTS[0], TEXTS[3]), (TEXTS[4], TEXTS[1]), ("", TEXTS[5]), (TEXTS[6], "")]
+    for limit in (None, 12, 7):
+        got = ours.encode_batch(pairs, max_length=limit)
+        want = theirs(
+            [a for a, _ in pairs],
+            [b for _, b in pairs],
+            padding=True,
+            truncation="longest_first" if limit else False,
+            max_length=limit,
+            return_token_type_ids=True,
+        )
+        assert [e.ids for e in got] == want["input_ids"]
+        assert [e.type_ids for e in got] == want["token_type_ids"]
+        assert [e.attention_mask for e in got] == want["attention_mask"]
+    assert ours.encode(*pairs[0]).ids == theirs(*pairs[0])["input_ids"]  # limits do not linger
+    assert ours.vocab_size == len(theirs) == 30522
+
+
+def test_cased_vocabulary(tokenizers, minilm):
+    ours = BertTokenizer.from_file(minilm / "vocab.txt", lowercase=False)
+    theirs = transformers.BertTokenizerFast(vocab=str(minilm / "vocab.txt"), do_lower_case=False)
+    for text in TEXTS:
+        assert ours.encode(text).ids == theirs(text)["input_ids"], text
+
+
+@pytest.mark.parametrize("attn", ["eager", "sdpa"])
+def test_real_weights(attn, minilm, tokenizers):
+    """To 1e-5 in fp32 wherever there is a token. On padding itself, which nothing reads, rounding
+    grows to 1e-4 in MiniLM, in transformers as here; in fp64 both agree there, too."""
+    theirs = transformers.BertModel.from_pretrained(minilm, attn_implementation="eager").eval()
+    ours = BertModel.from_pretrained(minilm, attn_implementation=attn, strict=True)
+    encoded = tokenizers[0].encode_batch([*TEXTS, (TEXTS[0], TEXTS[3])], max_length=64)
+    batch = {
+        "input_ids": torch.tensor([e.ids for e in encoded]),
+        "token_type_ids": torch.tensor([e.type_ids for e in encoded]),
+        "attention_mask": torch.tensor([e.attention_mask for e in encoded]),
+    }
+    token = batch["attention_mask"].bool()
+    assert not token.all()
+    for dtype, where, tolerance in (
+        (torch.float32, token, 1e-5),
+        (torch.float64, torch.ones_like(token), 1e-10),
+    ):
+        with torch.no_grad():
+            got = ours.to(dtype)(**batch, output_hidden_states=True)
+            want = theirs.to(dtype)(**batch, output_hidden_states=True)
+        for mine, other in zip(got.hidden_states, want.hidden_states, strict=True):
+            assert (mine - other)[where].abs().max() < tolerance
+        assert (got.pooler_output - want.pooler_output).abs().max() < tolerance
+
+
+def test_frozen_reference(minilm):
+    """What chapter 05 compares with, without transformers, is what both compute."""
+    reference = minilm_reference()
+    tokenizer = BertTokenizer.from_file(minilm / "vocab.txt")
+    model = BertModel.from_pretrained(minilm)
+    for sentence in reference["sentences"]:
+        encoded = tokenizer.encode(sentence["text"], sentence["pair"])
+        assert encoded.ids == sentence["ids"] and encoded.type_ids == sentence["type_ids"]
+        ids, types = torch.tensor([encoded.ids]), torch.tensor([encoded.type_ids])
+        with torch.no_grad():
+            out = model(ids, types, output_hidden_states=True)
+        mean = mean_pool(out.last_hidden_state, torch.ones_like(ids))[0]
+        cls = torch.stack([states[0, 0, :8] for states in out.hidden_states])
+        for got, want in (
+            (cls, sentence["cls"]),
+            (out.pooler_output[0, :8], sentence["pooler"]),
+            (mean[:8], sentence["mean"]),
+            (mean.norm(), sentence["norm"]),
+        ):
+            assert (got - torch.tensor(want)).abs().max() < reference["tolerance"]
