@@ -128,6 +128,11 @@ def _unpack(tar: tarfile.TarFile, path: Path) -> Unbundled:
     for name, member in members.items():
         _refuse_escape(name, member, path)
     usable, skipped = _listed(tar, members, path)
+    if not usable:
+        raise SourceError(
+            f"{path} holds nothing that this version of bertlearn uses ({', '.join(skipped)}): "
+            "write the bundle with the same version, `bertlearn data bundle DIR`."
+        )
     with ExitStack() as stack:
         staged: list[tuple[Source, Path]] = []
         for source in sorted(usable, key=lambda source: source.name):  # one order of locks for all
