@@ -108,14 +108,15 @@ class BertModel(Pretrained, nn.Module):
             output_attentions: also return every layer's weights (takes the eager path).
 
         Raises:
-            TypeError, ValueError: for bad ids (see ``BertEmbeddings``), or a mask that is
-                floating point or not of the ids' shape.
+            TypeError, ValueError: for bad ids (see ``BertEmbeddings``), a mask that is floating
+                point, or a mask or segments that are not of the ids' shape.
         """
-        if attention_mask is not None and attention_mask.shape != input_ids.shape:
-            raise ValueError(
-                f"attention_mask {tuple(attention_mask.shape)} must have the shape of "
-                f"input_ids {tuple(input_ids.shape)}"
-            )
+        for name, given in (("attention_mask", attention_mask), ("token_type_ids", token_type_ids)):
+            if given is not None and given.shape != input_ids.shape:
+                raise ValueError(
+                    f"{name} {tuple(given.shape)} must have the shape of "
+                    f"input_ids {tuple(input_ids.shape)}"
+                )
         mask = None if attention_mask is None else key_mask(attention_mask)
         embedded = self.embeddings(input_ids, token_type_ids)  # (batch, seq, hidden)
         encoded = self.encoder(embedded, mask, output_hidden_states, output_attentions)

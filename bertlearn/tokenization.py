@@ -71,7 +71,12 @@ class BertTokenizer:
         Args:
             texts: strings, or pairs of strings.
             max_length: cut each to this many tokens, the longer of a pair first.
+
+        Raises:
+            ValueError: if ``max_length`` has no room for [CLS], [SEP] and a token of each text.
         """
+        if max_length is not None and max_length < (room := max(map(_least, texts), default=0)):
+            raise ValueError(f"max_length must be at least {room} for these texts, not {max_length}")
         if max_length is None:
             self._backend.no_truncation()
         else:
@@ -106,3 +111,8 @@ class BertTokenizer:
     def vocab_size(self) -> int:
         """Pieces in the vocabulary, special tokens included."""
         return self._backend.get_vocab_size()
+
+
+def _least(text: str | tuple[str, str]) -> int:
+    """Tokens of the shortest row that still holds something of each text: [CLS] a [SEP] b [SEP]."""
+    return 3 if isinstance(text, str) else 5
