@@ -75,8 +75,9 @@ class BertTokenizer:
         Raises:
             ValueError: if ``max_length`` has no room for [CLS], [SEP] and a token of each text.
         """
-        if max_length is not None and max_length < (room := max(map(_least, texts), default=0)):
-            raise ValueError(f"max_length must be at least {room} for these texts, not {max_length}")
+        least = max(map(_least, texts), default=0)
+        if max_length is not None and max_length < least:
+            raise ValueError(f"max_length must be at least {least} for these texts: {max_length}")
         if max_length is None:
             self._backend.no_truncation()
         else:
