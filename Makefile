@@ -23,7 +23,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help env dev-env book serve lab test test-browser lint notebooks exercises mistakes pins clean clean-env
+.PHONY: help env dev-env book serve lab test lint notebooks exercises mistakes pins clean clean-env
 
 help:  ## list these commands
 	@echo "bertlearn: understand BERT by building it. What make can do here:"
@@ -64,11 +64,12 @@ dev-env:
 	$(call environment,$(DEV),requirements-dev.txt requirements.txt)
 
 # ---------------------------------------------------------------- reading and working
+build_book = $(1)/bin/jupyter-book build . --toc book/_toc.yml --path-output $(2) -q -W -n --keep-going
+
 # Built into an empty folder each time, so that no page of an earlier build is left over.
 book: env  ## build the book from the outputs committed with the notebooks
 	@rm -rf build/en && mkdir -p build
-	@$(VENV)/bin/jupyter-book build . --toc book/_toc.yml --path-output build/en -q -W -n --keep-going \
-	  > build/book.log 2>&1 || { cat build/book.log >&2; echo "The book was not built." >&2; exit 1; }
+	@$(call build_book,$(VENV),build/en) > build/book.log 2>&1 || { cat build/book.log >&2; echo "The book was not built." >&2; exit 1; }
 	@echo "The book is in $(HTML)/index.html"
 	@echo "Open that file, or serve it: make serve"
 
@@ -95,13 +96,29 @@ pins: dev-env  ## write the versions now in .venv-dev into constraints.txt
 	@mv constraints.new constraints.txt
 
 # ---------------------------------------------------------------- proving
+LINT := $(DPY) -m ruff check -q . && $(DPY) -m ruff format -q --check . && $(DPY) -m mypy
+
 lint: dev-env  ## style and types
-	@$(DPY) -m ruff check .
-	@$(DPY) -m ruff format --check .
-	@$(DPY) -m mypy
+	@$(LINT)
+
+# The whole proof in one session of pytest, in the order that conftest.py gives: the package, the
+# checks, the notebooks, the exercises and their grading, the book, the browser. The book is built
+# once, before, and every step runs whatever the ones before it found.
+NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 120 --nbval-sanitize-with tests/nbval_sanitize.cfg
 
 test: dev-env  ## prove all of it: lint, package, checks, notebooks, grading, book, browser
-	@DPY=$(DPY) PYTEST_ARGS="$(PYTEST_ARGS)" bash tests/run.sh
+	@start=$$SECONDS; failed=; \
+	echo "== lint and types"; { $(LINT); } || failed+=" lint"; \
+	echo "== book, warnings as errors, into an empty folder"; \
+	rm -rf build/test && mkdir -p build; \
+	if $(call build_book,$(DEV),build/test) > build/test.log 2>&1; \
+	then export BERTLEARN_BUILT_BOOK=$(CURDIR)/build/test/_build/html; \
+	else cat build/test.log; failed+=" book"; fi; \
+	echo "== tests"; \
+	$(DPY) -m pytest -q $(NBVAL) $(PYTEST_ARGS) tests chapters solutions || failed+=" tests"; \
+	seconds=$$((SECONDS - start)); \
+	if [ -n "$$failed" ]; then echo "make test: FAILED after $$seconds s:$$failed" >&2; exit 1; fi; \
+	echo "make test: everything passed in $$seconds s"
 
 clean:  ## remove what was built (not the environments, not my/)
 	@rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
