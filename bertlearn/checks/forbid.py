@@ -12,9 +12,9 @@ from typing import Any
 
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bertlearn.checks.core import Failed
+from bertlearn.checks.core import Failed, local_parameter_vjp, local_vjp
 
-__all__ = ["Forbid", "guard"]
+__all__ = ["Forbid", "guard", "local_parameter_vjp", "local_vjp"]
 
 
 class Forbid(TorchDispatchMode):

@@ -9,7 +9,7 @@ __all__ = ["GraderError", "Limits", "NotebookError", "Report", "grade"]
 
 _HOME = {
     "GraderError": "errors",
-    "Limits": "launch",
+    "Limits": "client",
     "NotebookError": "errors",
     "Report": "report",
     "grade": "judge",

@@ -19,6 +19,9 @@ def grade_command(
     """Grade, print the table, write the files; 0 full marks, 1 below, 2 not a readable exercise,
     3 the grader itself failed."""
     try:
+        from bertlearn.grading.processes import starter
+
+        starter()  # its import of torch and ours run side by side
         from bertlearn.grading.judge import grade
         from bertlearn.grading.report import as_json, write
 

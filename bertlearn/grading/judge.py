@@ -10,8 +10,8 @@ import torch
 
 from bertlearn import checks
 from bertlearn.checks import Check, Failed
+from bertlearn.grading.client import Limits
 from bertlearn.grading.errors import NotebookError
-from bertlearn.grading.launch import Limits
 from bertlearn.grading.notebook import Notebook, read
 from bertlearn.grading.report import Question, Report
 from bertlearn.grading.standins import Session

@@ -8,6 +8,7 @@ equal to nothing, so that no comparison can be answered by an object of the lear
 from __future__ import annotations
 
 import builtins
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,8 +16,8 @@ import torch
 from torch import Tensor
 
 from bertlearn.checks.core import Failed
+from bertlearn.grading.client import Died, Limits, Worker
 from bertlearn.grading.errors import GraderError
-from bertlearn.grading.launch import Died, Limits, Worker
 from bertlearn.grading.notebook import Cell
 from bertlearn.grading.worker import wire
 
@@ -72,7 +73,7 @@ class Session:
             if self.deaths >= self.most_deaths:
                 raise Failed("not tried again: your code has ended its process too often")
             self.generation += 1
-            self._worker = Worker(self.hides, self.forbids, self.limits)
+            self._worker = Worker(self.hides, self.forbids, self.limits, _libraries(self.cells))
             self._run_cells()
 
     def _run_cells(self) -> None:
@@ -88,6 +89,8 @@ class Session:
                 self.deadly[cell.number] = str(death)
                 self.deaths += 1
                 return
+            except GraderError:
+                raise
             except Exception as error:
                 self.errors[cell.number] = _cell_sentence(error)
 
@@ -144,9 +147,11 @@ class Session:
         assert self._worker is not None
         try:
             body, back = self._worker.ask(request, buffers, seconds)
-        except GraderError as error:
-            self.fault = error
+        except Died:
             raise
+        except Exception as error:  # ours: never to be taken for the learner's
+            self.fault = GraderError(f"{type(error).__name__}: {error}")
+            raise self.fault from error
         if "error" in body:
             raise _exception(body["error"])
         try:
@@ -232,6 +237,22 @@ class StandIn:
         raise self._session.fault
 
 
+def _libraries(cells: Sequence[Cell]) -> list[str]:
+    """Slow libraries that the cells seem to use."""
+    text = "\n".join(cell.text for cell in cells)
+    return [
+        library
+        for library, sign in (
+            ("matplotlib.figure", r"\b(plots|matplotlib)\b"),
+            ("matplotlib.backends.backend_agg", r"\b(plots|matplotlib)\b"),
+            ("matplotlib.pyplot", r"\bpyplot\b"),
+            ("tokenizers", r"\b[Tt]okeniz"),
+            ("safetensors.torch", r"\bfrom_pretrained\b"),
+        )
+        if re.search(sign, text)
+    ]
+
+
 def _mood() -> dict[str, Any]:
     """A seed for the worker's torch and whether gradients are on. The seed is drawn from this
     process's generator, so that ``torch.manual_seed`` in a case means what it says."""
@@ -284,4 +305,6 @@ def _cell_sentence(error: Exception) -> str:
         return str(error)
     where = getattr(error, "where", "")
     line = f", line {where.split(', line ')[1].split(':')[0]}" if ", line " in where else ""
-    return f"{getattr(error, 'called', type(error).__name__)}{line}: {error}"
+    name = getattr(error, "called", type(error).__name__)
+    said = str(error) or ("not written yet" if name == "NotImplementedError" else "")
+    return f"{name}{line}: {said}" if said else f"{name}{line}"

@@ -32,6 +32,9 @@ class Server:
     def __init__(
         self, read: Callable[[int], bytes], write: Callable[[bytes], Any], forbids: list[str]
     ):
+        from bertlearn.checks import forbid  # the scratch copy's
+
+        self.checks = forbid
         self.read, self.write, self.forbids = read, write, forbids
         self.handles: list[Any] = []
         self.main = new_main()
@@ -47,7 +50,10 @@ class Server:
                 body = {"value": wire.encode(result, answer, self._hold)}
                 wire.send(self.write, {"id": request["id"], **body}, answer)
             except BaseException as error:  # also SystemExit: the answer to it is a sentence
-                wire.send(self.write, {"id": request["id"], "error": _describe(error)})
+                wire.send(
+                    self.write,
+                    {"id": request["id"], "error": _describe(error, request.get("name"))},
+                )
 
     # ---- what can be asked --------------------------------------------------------------
     def do_run(self, request: dict, buffers: list) -> None:
@@ -100,29 +106,23 @@ class Server:
 
     def do_vjp(self, request: dict, buffers: list) -> list[torch.Tensor]:
         """Gradients with respect to the inputs, as `Toolbox.vjp`."""
-        from bertlearn.checks.core import local_vjp
-
         inputs, cotangent = wire.decode(request["args"], buffers, self._held)
         with self._rules(request):
-            return local_vjp(self.handles[request["handle"]], inputs, cotangent)
+            return self.checks.local_vjp(self.handles[request["handle"]], inputs, cotangent)
 
     def do_parameter_vjp(self, request: dict, buffers: list) -> dict[str, torch.Tensor]:
         """Gradients with respect to the parameters, as `Toolbox.parameter_vjp`."""
-        from bertlearn.checks.core import local_parameter_vjp
-
         inputs, cotangent = wire.decode(request["args"], buffers, self._held)
         with self._rules(request):
-            return local_parameter_vjp(self.handles[request["handle"]], inputs, cotangent)
+            return self.checks.local_parameter_vjp(self.handles[request["handle"]], inputs, cotangent)
 
     # ---- helpers ------------------------------------------------------------------------
     @contextlib.contextmanager
     def _rules(self, request: dict) -> Any:
         """Torch's generator and gradient mode as the judge has them, forbidden operators
         refused."""
-        from bertlearn.checks.forbid import Forbid
-
         torch.manual_seed(request["seed"])
-        forbid = Forbid(self.forbids) if self.forbids else contextlib.nullcontext()
+        forbid = self.checks.Forbid(self.forbids) if self.forbids else contextlib.nullcontext()
         with torch.set_grad_enabled(request["grad"]), forbid:
             yield
 
@@ -135,8 +135,12 @@ class Server:
         return self.handles[number]
 
 
-def _describe(error: BaseException) -> dict[str, Any]:
-    """An exception as plain data: its builtin ancestors, what it says, where it happened."""
+def _describe(error: BaseException, cell: Any) -> dict[str, Any]:
+    """An exception as plain data: its builtin ancestors, what it says, where it happened.
+
+    Args:
+        cell: the cell that was run, whose line counts then; else the deepest line of any cell.
+    """
     try:
         message = str(error)[:MAX_MESSAGE]
     except BaseException:
@@ -153,8 +157,10 @@ def _describe(error: BaseException) -> dict[str, Any]:
         found.update(cell=error.filename, line=error.lineno or 0, message=str(error.msg))
         found["code"] = (error.text or "").strip()[:200]
         return found
-    for frame in traceback.extract_tb(error.__traceback__):
-        if frame.filename.startswith("cell "):
-            found.update(cell=frame.filename, line=frame.lineno or 0)
-            found["code"] = (frame.line or "")[:200]
+    frames = [
+        f for f in traceback.extract_tb(error.__traceback__) if f.filename.startswith("cell ")
+    ]
+    own = [frame for frame in frames if frame.filename == cell]
+    for frame in own[:1] or frames[-1:]:
+        found.update(cell=frame.filename, line=frame.lineno or 0, code=(frame.line or "")[:200])
     return found

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib
 import json
 import os
 import signal
@@ -77,9 +78,9 @@ def _read_line(channel: socket.socket) -> dict[str, Any]:
 
 # ---- many workers -----------------------------------------------------------------------
 def _fork_server(control: socket.socket) -> None:
-    """Fork a worker for each ``{}`` that comes with a socket for it; end one, with all that it
-    started, on ``{"end": pid, "wait": seconds}``, giving it that long to go by itself. Each is
-    answered by one line of JSON, the worker's pid or its exit status."""
+    """Fork a worker for each ``{"preload": libraries}`` that comes with a socket for it; end one,
+    with all that it started, on ``{"end": pid, "wait": seconds}``, giving it that long to go by
+    itself. Each is answered by one line of JSON, the worker's pid or its exit status."""
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, *map(ctypes.c_ulong, (1, 0, 0, 0)))
     workers: set[int] = set()
     while True:
@@ -90,6 +91,9 @@ def _fork_server(control: socket.socket) -> None:
             os._exit(0)
         request = json.loads(data)
         if descriptors:
+            for library in request["preload"]:
+                with contextlib.suppress(ImportError):
+                    importlib.import_module(library)
             answer = _fork(control, descriptors[0])
             workers.add(answer)
         else:

@@ -1,0 +1,52 @@
+"""Make book/common_mistakes.md from the known-wrong implementations: python -m tests.known_wrong"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bertlearn import checks
+from bertlearn.checks.core import Check
+from tests.known_wrong import Wrong, load
+
+PAGE = Path(__file__).resolve().parents[2] / "book" / "common_mistakes.md"
+HEAD = """# Common mistakes
+
+Wrong answers that the checks of this book know, and what they say to each. Every line is a
+program: it is run, is refused, and is told what stands here, each time that the book is tested.
+Read a chapter's part after its exercises, or when a message is not clear to you.
+
+% Made from tests/known_wrong by `make mistakes`. Do not edit.
+"""
+
+
+def render() -> str:
+    """The page."""
+    wrong = load()
+    parts = [HEAD]
+    for chapter in checks.CHAPTERS:
+        known = checks.load(chapter)
+        parts.append(f"## Chapter {chapter}\n")
+        for check in known.values():
+            if entries := wrong.get(check.id):
+                title = check.title[0].upper() + check.title[1:]
+                parts.append(f"### {title}\n")
+                parts.append("".join(_entry(check, one) for one in entries))
+    return "\n".join(parts)
+
+
+def _entry(check: Check, wrong: Wrong) -> str:
+    result = checks.run(check, wrong.all)
+    said = next(case.message for case in result.cases if wrong.fragment in case.message)
+    return f"{wrong.name[0].upper()}{wrong.name[1:]}\n: {_plain(said)}\n\n"
+
+
+def _plain(text: str) -> str:
+    """A message as prose: nothing in it is markup, its first letter is a capital."""
+    for mark in "\\`*_[]<>$|":
+        text = text.replace(mark, f"\\{mark}")
+    return text[0].upper() + text[1:]
+
+
+if __name__ == "__main__":
+    PAGE.write_text(render(), encoding="utf-8", newline="\n")
+    print(PAGE)
