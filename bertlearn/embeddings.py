@@ -94,7 +94,8 @@ class BertEmbeddings(nn.Module):
             token_type_ids = torch.zeros_like(input_ids)
         check_ids("input_ids", input_ids, self.word_embeddings.num_embeddings)
         check_ids("token_type_ids", token_type_ids, self.token_type_embeddings.num_embeddings)
-        seq, longest = input_ids.shape[1], self.position_embeddings.num_embeddings
+        seq = input_ids.shape[1]
+        longest = self.position_embeddings.num_embeddings
         if seq > longest:
             raise ValueError(
                 f"the sequence has {seq} tokens but there are only {longest} position vectors: "
