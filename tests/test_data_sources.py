@@ -318,6 +318,22 @@ def test_a_file_of_another_size_is_refused(tiny, links, cache_folder, content, w
     assert left_in(cache_folder) == []
 
 
+def test_never_more_than_the_pinned_size_is_written(tmp_path):
+    """An archive that unpacks without end fills no disk."""
+
+    class Endless:
+        blocks = 0
+
+        def read(self, size):
+            self.blocks += 1
+            assert self.blocks < 10
+            return bytes(size)
+
+    with pytest.raises(SourceError):
+        cache.write_verified(File("m", "0" * 64, 5, "a.bin"), Endless(), tmp_path, "an archive")
+    assert (tmp_path / "a.bin").stat().st_size <= 5
+
+
 def test_a_missing_member_is_named(tiny, links, cache_folder):
     make_wheel(links, "tiny", {"data/a.txt": CONTENT["data/a.txt"]})
     with pytest.raises(SourceError) as error:
