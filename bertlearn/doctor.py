@@ -68,6 +68,8 @@ def report(findings: list[Finding]) -> str:
 def _looked(topic: str, look: Callable[[], Finding]) -> Finding:
     try:
         return look()
+    except ModuleNotFoundError as error:
+        return Finding(topic, "gap", f"not examined: {error.name} is not installed", "see above")
     except Exception as error:
         text = f"could not be examined ({type(error).__name__}: {' '.join(str(error).split())})"
         return Finding(topic, "gap", text)
@@ -116,6 +118,8 @@ def _packages() -> Finding:
 def _torch() -> Finding:
     try:
         import torch
+    except ModuleNotFoundError:
+        return Finding("torch", "missing", "not installed", "see above")
     except (ImportError, OSError) as error:
         advice = "install torch again: python -m pip install --force-reinstall torch"
         return Finding("torch", "missing", f"cannot be imported ({error})", advice)

@@ -112,6 +112,21 @@ def test_packages_that_are_not_installed(monkeypatch):
     assert "requirements.txt" in finding.advice
 
 
+def test_without_torch_the_rest_is_still_examined(monkeypatch):
+    genuine = builtins.__import__
+
+    def without_torch(name, *args, **kwargs):
+        if name == "torch":
+            raise ModuleNotFoundError("No module named 'torch'", name="torch")
+        return genuine(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without_torch)
+    findings = {finding.topic: finding for finding in doctor.examine(network=False)}
+    assert findings["torch"].state == "missing" and findings["torch"].text == "not installed"
+    assert findings["cores"].text == "not examined: torch is not installed"
+    assert findings["cache"].state == "ok"
+
+
 def test_a_torch_that_cannot_be_imported(monkeypatch):
     genuine = builtins.__import__
 
