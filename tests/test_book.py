@@ -176,11 +176,12 @@ def test_every_page_has_one_title(built_book: Path) -> None:
 
 
 def test_chapter_titles_carry_their_numbers(built_book: Path) -> None:
-    """chapters/04_attention is titled "04 ...": the number that it has in the whole book."""
+    """04_attention has 04 in its title, the number of its chapter in the whole book."""
+    start = {"chapters": "", "exercises": "Exercises ", "solutions": "Solutions "}
     for document in notebooks():
-        number = Path(document).name[:2]
+        folder, name = document.split("/")
         title = soup(built_book / f"{document}.html").select_one("article h1").get_text()
-        assert title.startswith(f"{number} "), f"{document}: {title!r}"
+        assert title.startswith(f"{start[folder]}{name[:2]}"), f"{document}: {title!r}"
 
 
 def test_every_notebook_can_be_downloaded(built_book: Path) -> None:
@@ -243,12 +244,13 @@ def test_fold_answers_folds_only_answers() -> None:
     """The cell with an answer is tagged once; tests and prose are not."""
     answer = {"cell_type": "code", "metadata": {"nbgrader": {"solution": True}}, "source": "x = 1"}
     check = {"cell_type": "code", "metadata": {"nbgrader": {"solution": False}}, "source": ["x"]}
-    prose = {"cell_type": "markdown", "metadata": {}, "source": "### BEGIN SOLUTION"}
+    prose = {"cell_type": "markdown", "metadata": {}, "source": "# Exercises 04: Attention\n\nText"}
     notebook = {"cells": [answer, check, prose]}
     book_solutions.fold_answers(book_solutions.fold_answers(notebook))
     assert answer["metadata"]["tags"] == ["hide-input"]
+    assert answer["metadata"]["mystnb"]["code_prompt_show"] == "Show the answer"
     assert "tags" not in check["metadata"]
-    assert prose["source"] == "### BEGIN SOLUTION"
+    assert prose["source"] == "# Solutions 04: Attention\n\nText"
 
 
 def test_touch_up() -> None:

@@ -4,7 +4,8 @@ The masters in solutions/ carry nbgrader's marks. On their pages
 
 - `### BEGIN SOLUTION` and `### END SOLUTION` disappear, the answer between them stays;
 - what stands between `### BEGIN HIDDEN TESTS` and `### END HIDDEN TESTS` disappears altogether;
-- each answer cell is folded: a reader sees it when he asks for it.
+- each answer cell is folded: a reader sees it when asking for it;
+- the title says "Solutions" where the master, from which the exercise is made, says "Exercises".
 
 The files themselves stay as they are; only what Sphinx reads is changed.
 """
@@ -17,7 +18,9 @@ import re
 from sphinx.application import Sphinx
 
 FOLDED = "hide-input"
+LABELS = {"code_prompt_show": "Show the answer", "code_prompt_hide": "Hide the answer"}
 MARK = re.compile(r"^[ \t]*### (?:BEGIN|END) SOLUTION[^\n]*\n?", re.MULTILINE)
+TITLE = re.compile(r"^# Exercises\b", re.MULTILINE)
 HIDDEN = re.compile(
     r"^[ \t]*### BEGIN HIDDEN TESTS.*?^[ \t]*### END HIDDEN TESTS[^\n]*\n?",
     re.MULTILINE | re.DOTALL,
@@ -33,12 +36,14 @@ def fold_answers(notebook: dict) -> dict:
     """The notebook as its page shows it (changed in place and returned)."""
     for cell in notebook["cells"]:
         if cell["cell_type"] != "code":
+            cell["source"] = TITLE.sub("# Solutions", "".join(cell["source"]))
             continue
         cell["source"] = clean("".join(cell["source"]))
         if cell["metadata"].get("nbgrader", {}).get("solution"):
             tags = cell["metadata"].setdefault("tags", [])
             if FOLDED not in tags:
                 tags.append(FOLDED)
+            cell["metadata"].setdefault("mystnb", {}).update(LABELS)
     return notebook
 
 
