@@ -9,22 +9,6 @@ from typing import Any
 __all__ = ["PRESETS", "BertConfig"]
 
 
-_COUNTS = (
-    "vocab_size",
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "intermediate_size",
-    "max_position_embeddings",
-    "type_vocab_size",
-)
-_CHOICES = {
-    "hidden_act": ("gelu", "gelu_new", "relu"),
-    "position_embedding_type": ("absolute", "sinusoidal"),
-    "attn_implementation": ("sdpa", "eager"),
-}
-
-
 @dataclass(frozen=True)
 class BertConfig:
     """Everything that fixes the shape of a BERT (Devlin et al. 2019, section 3).
@@ -54,7 +38,15 @@ class BertConfig:
     attn_implementation: str = "sdpa"  # torch's fused operator, or "eager"
 
     def __post_init__(self) -> None:
-        for name in _COUNTS:
+        for name in (
+            "vocab_size",
+            "hidden_size",
+            "num_hidden_layers",
+            "num_attention_heads",
+            "intermediate_size",
+            "max_position_embeddings",
+            "type_vocab_size",
+        ):
             value = getattr(self, name)
             if type(value) is not int or value < 1:
                 raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}")
@@ -73,7 +65,11 @@ class BertConfig:
             raise ValueError(
                 f"pad_token_id {self.pad_token_id} is not in the vocabulary of {self.vocab_size}"
             )
-        for name, known in _CHOICES.items():
+        for name, known in (
+            ("hidden_act", ("gelu", "gelu_new", "relu")),
+            ("position_embedding_type", ("absolute", "sinusoidal")),
+            ("attn_implementation", ("sdpa", "eager")),
+        ):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {known}, not {getattr(self, name)!r}")
 
@@ -100,23 +96,22 @@ class BertConfig:
         return dataclasses.asdict(self)
 
 
-def _size(layers: int, hidden: int, **changes: Any) -> dict[str, Any]:
-    """The rule of all published sizes: heads of width 64, a feed-forward layer of 4 x hidden."""
-    return {
-        "num_hidden_layers": layers,
+# The rule of all published sizes: heads of width 64, a feed-forward layer of 4 x hidden.
+PRESETS: dict[str, dict[str, Any]] = {
+    name: {
+        "vocab_size": vocab,
         "hidden_size": hidden,
+        "num_hidden_layers": layers,
         "num_attention_heads": hidden // 64,
         "intermediate_size": 4 * hidden,
-        **changes,
     }
-
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "tiny": _size(2, 128),
-    "mini": _size(4, 256),
-    "small": _size(4, 512),
-    "medium": _size(8, 512),
-    "base": _size(12, 768),
-    "large": _size(24, 1024),
-    "chinese": _size(12, 768, vocab_size=21128),
+    for name, layers, hidden, vocab in (
+        ("tiny", 2, 128, 30522),
+        ("mini", 4, 256, 30522),
+        ("small", 4, 512, 30522),
+        ("medium", 8, 512, 30522),
+        ("base", 12, 768, 30522),
+        ("large", 24, 1024, 30522),
+        ("chinese", 12, 768, 21128),
+    )
 }
