@@ -238,6 +238,17 @@ def test_safetensors_come_before_pickles(model, tensors, tmp_path):
     same(BertModel.from_pretrained(tmp_path / "a"), model)
 
 
+def test_pickles_of_before_torch_1_6(model, tensors, folder):
+    (folder / "model.safetensors").unlink()
+    path = folder / "pytorch_model.bin"
+    torch.save(tensors, path, _use_new_zipfile_serialization=False)
+    same(BertModel.from_pretrained(folder), model)
+    whole = path.read_bytes()
+    for keep in (5, 300, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:keep])
+        refused("pytorch_model.bin is damaged", folder=folder)
+
+
 def test_pickles_run_no_code(tmp_path, folder):
     class Trap:
         def __reduce__(self):
@@ -578,6 +589,16 @@ def test_a_failing_save_changes_nothing(step, model, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         model.save_pretrained(tmp_path)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_a_reader_of_the_old_file_is_not_disturbed(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    for name in ("model.safetensors", "config.json"):
+        before = (tmp_path / name).read_bytes()
+        with (tmp_path / name).open("rb") as reader:
+            start = reader.read(10)
+            BertModel(TINY).save_pretrained(tmp_path)
+            assert start + reader.read() == before
 
 
 def test_saving_onto_a_file(model, tmp_path):
