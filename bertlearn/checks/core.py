@@ -190,6 +190,8 @@ class Toolbox:
                 raise Failed(f"{name} must be a number, not {_kind(got)}")
             got, want = torch.tensor(float(got)).double(), torch.tensor(float(want)).double()
         got = self.tensor(got, name=name)
+        if got.is_complex() and not want.is_complex():
+            raise Failed(f"{name} is {got.dtype}, it must be real")
         suspects = suspects or {}
         if got.shape != want.shape:
             for message, wrong in suspects.items():
@@ -301,8 +303,8 @@ def _gradients(out: Any, wanted: list[Tensor], cotangent: Tensor | None) -> list
     out = out[0] if isinstance(out, tuple) else out
     if not isinstance(out, Tensor) or not out.requires_grad:
         raise Failed("no gradient flows from the result back to the inputs: was it detached?")
-    weight = torch.ones_like(out) if cotangent is None else cotangent
-    grads = torch.autograd.grad(out, wanted, weight, allow_unused=True)
+    total = out.sum() if cotangent is None else (out * cotangent).sum()
+    grads = torch.autograd.grad(total, wanted, allow_unused=True)
     return [torch.zeros_like(x) if g is None else g for x, g in zip(wanted, grads, strict=True)]
 
 

@@ -24,6 +24,11 @@ class Forbid(TorchDispatchMode):
         super().__init__()
         self.prefixes = tuple(prefixes)
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing is compiled here; torch would import its compiler (seconds) to keep away."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func.name().startswith(self.prefixes):
             raise Failed(

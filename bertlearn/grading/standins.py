@@ -282,6 +282,8 @@ def _exception(told: Any) -> Exception:
             break
     if name == "Failed":
         return Failed(f"{message} ({where})" if where else message)
+    if name == "WireError":
+        return Failed(f"your code returned {message}")
     if name == "SystemExit":
         return Failed(f"your code calls exit() or sys.exit(): leave that out ({where})")
     if name == "MemoryError" or "can't allocate memory" in message:

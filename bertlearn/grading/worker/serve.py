@@ -114,7 +114,8 @@ class Server:
         """Gradients with respect to the parameters, as `Toolbox.parameter_vjp`."""
         inputs, cotangent = wire.decode(request["args"], buffers, self._held)
         with self._rules(request):
-            return self.checks.local_parameter_vjp(self.handles[request["handle"]], inputs, cotangent)
+            module = self.handles[request["handle"]]
+            return self.checks.local_parameter_vjp(module, inputs, cotangent)
 
     # ---- helpers ------------------------------------------------------------------------
     @contextlib.contextmanager

@@ -22,6 +22,7 @@ __all__ = ["MAX_BYTES", "MAX_HEADER", "WireError", "decode", "encode", "receive"
 MAX_HEADER = 4 << 20
 MAX_BYTES = 256 << 20
 MAX_DEPTH = 16
+MAX_VALUES = 100_000
 MAX_AXES = 16
 
 DTYPES = {
@@ -49,53 +50,67 @@ class WireError(Exception):
 
 
 # ---- values to JSON and bytes -----------------------------------------------------------
-def encode(value: Any, buffers: list[bytes], handle: Callable[[Any], list], depth: int = 0) -> Any:
+def encode(value: Any, buffers: list[bytes], handle: Callable[[Any], list]) -> Any:
     """Turn a value into JSON; the bytes of tensors are appended to ``buffers``.
 
     Args:
         handle: called for anything that is not data, gives ``[number, kind]`` for it.
 
     Raises:
-        WireError: for what is nested too deep or cannot be sent.
+        WireError: for what is nested too deep, too large, or cannot be sent.
     """
-    if depth > MAX_DEPTH:
-        raise WireError(f"a value nested more than {MAX_DEPTH} deep")
-    if value is None or value is True or value is False:
-        return value
-    for plain in (int, float, str):
-        if isinstance(value, plain):
-            return plain(value)
-
-    def inner(x: Any) -> Any:
-        return encode(x, buffers, handle, depth + 1)
-
-    if type(value) in PLAIN_TENSORS:
-        return {"tensor": _tensor_to_json(value, buffers)}
-    if isinstance(value, tuple):
-        return {"tuple": [inner(x) for x in value]}
-    if isinstance(value, list):
-        return {"list": [inner(x) for x in value]}
-    if isinstance(value, dict):
-        return {"dict": [[inner(k), inner(v)] for k, v in value.items()]}
-    if isinstance(value, torch.dtype) and str(value).removeprefix("torch.") in DTYPES:
-        return {"dtype": str(value).removeprefix("torch.")}
-    if isinstance(value, torch.Generator):
-        return {"generator": _tensor_to_json(value.get_state(), buffers)}
-    if type(value).__name__ == "BertConfig" and dataclasses.is_dataclass(value):
-        return {"config": {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}}
-    return {"handle": handle(value)}
+    return _Encoder(buffers, handle).value(value, 0)
 
 
-def _tensor_to_json(tensor: Tensor, buffers: list[bytes]) -> list:
-    dtype = str(tensor.dtype).removeprefix("torch.")
-    if dtype not in DTYPES or tensor.layout != torch.strided:
-        raise WireError(f"a tensor of {tensor.dtype}, {tensor.layout}: not a kind in use here")
-    if tensor.numel() * tensor.element_size() + sum(map(len, buffers)) > MAX_BYTES:
-        raise WireError(f"more than {MAX_BYTES >> 20} MB of tensors")
-    flat = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
-    raw = flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
-    buffers.append(raw)
-    return [len(buffers) - 1, dtype, list(tensor.shape), bool(tensor.requires_grad)]
+class _Encoder:
+    """Counts what it has encoded, so that a large value is refused before it takes long."""
+
+    def __init__(self, buffers: list[bytes], handle: Callable[[Any], list]):
+        self.buffers, self.handle = buffers, handle
+        self.values, self.bytes = 0, sum(map(len, buffers))
+
+    def value(self, value: Any, depth: int) -> Any:
+        self.values += 1
+        if depth > MAX_DEPTH:
+            raise WireError(f"a value nested more than {MAX_DEPTH} deep")
+        if self.values > MAX_VALUES:
+            raise WireError(f"more than {MAX_VALUES} numbers outside of tensors")
+        if value is None or value is True or value is False:
+            return value
+        for plain in (int, float, str):
+            if isinstance(value, plain):
+                return plain(value)
+        if type(value) in PLAIN_TENSORS:
+            return {"tensor": self.tensor(value)}
+        for kind in (tuple, list):
+            if isinstance(value, kind):
+                return {kind.__name__: [self.value(x, depth + 1) for x in value]}
+        if isinstance(value, dict):
+            pairs = value.items()
+            return {"dict": [[self.value(x, depth + 1) for x in pair] for pair in pairs]}
+        return self.special(value)
+
+    def special(self, value: Any) -> Any:
+        """The few objects that are data, too; a handle for all others."""
+        if isinstance(value, torch.dtype) and str(value).removeprefix("torch.") in DTYPES:
+            return {"dtype": str(value).removeprefix("torch.")}
+        if isinstance(value, torch.Generator):
+            return {"generator": self.tensor(value.get_state())}
+        if type(value).__name__ == "BertConfig" and dataclasses.is_dataclass(value):
+            return {"config": {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}}
+        return {"handle": self.handle(value)}
+
+    def tensor(self, tensor: Tensor) -> list:
+        """Index of its bytes, dtype, shape, and whether it asks for gradients."""
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        if dtype not in DTYPES or tensor.layout != torch.strided:
+            raise WireError(f"a tensor of {tensor.dtype}, {tensor.layout}: not a kind in use here")
+        self.bytes += tensor.numel() * tensor.element_size()
+        if self.bytes > MAX_BYTES:
+            raise WireError(f"more than {MAX_BYTES >> 20} MB of tensors")
+        flat = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
+        self.buffers.append(flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b"")
+        return [len(self.buffers) - 1, dtype, list(tensor.shape), bool(tensor.requires_grad)]
 
 
 # ---- and back ---------------------------------------------------------------------------
