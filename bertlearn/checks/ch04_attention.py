@@ -467,15 +467,20 @@ hunt = Check(
 )
 
 
+def _separate(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
+    """Each head on its slice: (batch, heads, seq, head_size)."""
+    q, k, v = (torch.stack(x.chunk(heads, -1), 1) for x in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v)
+
+
 def _heads(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
-    cut = [torch.stack(x.chunk(heads, -1), 1) for x in (q, k, v)]
-    return torch.cat(F.scaled_dot_product_attention(*cut).unbind(1), -1)
+    return torch.cat(_separate(q, k, v, heads).unbind(1), -1)
 
 
 def _mixed(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     batch, seq, hidden = q.shape
-    cut = [x.reshape(batch, heads, seq, hidden // heads) for x in (q, k, v)]
-    return F.scaled_dot_product_attention(*cut)
+    q, k, v = (x.reshape(batch, heads, seq, hidden // heads) for x in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v)
 
 
 @hunt.case("one head: as plain attention")
@@ -493,8 +498,7 @@ def _(t: Toolbox, multi_head: Any) -> None:
 def _(t: Toolbox, multi_head: Any) -> None:
     q, k, v = (t.randn(2, 5, 12) for _ in range(3))
     mixed = _mixed(q, k, v, 3)
-    cut = [torch.stack(x.chunk(3, -1), 1) for x in (q, k, v)]
-    half = F.scaled_dot_product_attention(*cut).reshape(2, 5, 12)
+    half = _separate(q, k, v, 3).reshape(2, 5, 12)
     t.close(
         multi_head(q, k, v, 3),
         _heads(q, k, v, 3),

@@ -325,11 +325,11 @@ WRONG: dict[str, list[Wrong]] = {
     "04.multi_head_bug": [
         Wrong(
             "nothing changed",
-            lambda q, k, v, n: multi_head(
-                q, k, v, n, split=split_by_view, merge=merge_by_reshape
-            ).reshape(q.shape)
-            if n == 1
-            else attention(*[split_by_view(x, n) for x in (q, k, v)])[0].reshape(q.shape),
+            lambda q, k, v, n: (
+                multi_head(q, k, v, n, split=split_by_view, merge=merge_by_reshape).reshape(q.shape)
+                if n == 1
+                else attention(*[split_by_view(x, n) for x in (q, k, v)])[0].reshape(q.shape)
+            ),
             "the bug is still there",
         ),
         Wrong(
