@@ -756,13 +756,13 @@ def _still_there(ids: Tensor, types: Tensor, tables: dict[str, Tensor]) -> dict[
         return F.layer_norm(x, x.shape[1:], eps=1e-12) * tables["gain"] + tables["shift"]
 
     return {
-        "positions are still counted over the batch: all tokens of a row get the same one": (
+        "all tokens of a sentence get the same position vector, that of its row in the batch": (
             _norm(by_row, tables, 1e-12)
         ),
-        "LayerNorm still mixes the tokens of a sentence: it acts on each token by itself": (
+        "a token's vector changes when another token of its sentence does: something mixes them": (
             whole(total)
         ),
-        "two bugs are still there: positions count over the batch, and LayerNorm mixes tokens": (
+        "two bugs are still there: one shows in a batch of one-token sentences, one in a sentence": (
             whole(by_row)
         ),
         "gain and shift are lost: LayerNorm multiplies by one and adds the other": (
@@ -801,7 +801,7 @@ def _(t: Toolbox, embed: Any) -> None:
     zero = busy == 0
     t.that(
         zero.any(),
-        "dropout is 0.5 and no number of the result is 0: LayerNorm after dropout filled the gaps",
+        "dropout is 0.5, and no number of the result is 0: what came after it filled the gaps",
     )
     share = zero.double().mean().item()
     t.that(
