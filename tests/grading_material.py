@@ -101,8 +101,9 @@ def cell(source: str, **metadata: Any) -> dict[str, Any]:
 
 def notebook(path: Path, *cells: str | dict, exercise: str | None = CHAPTER) -> Path:
     """Write a notebook with these code cells."""
+    made = [cell(one) if isinstance(one, str) else one for one in cells]
     content = {
-        "cells": [cell(one) if isinstance(one, str) else one for one in cells],
+        "cells": [{"id": f"c{number}", **one} for number, one in enumerate(made)],
         "metadata": {"bertlearn": {"exercise": exercise}} if exercise else {},
         "nbformat": 4,
         "nbformat_minor": 5,

@@ -8,6 +8,7 @@ the byte each time.
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -20,6 +21,7 @@ from bertlearn.grading.errors import ExerciseError
 __all__ = ["build", "differences", "find_exercises", "render", "start"]
 
 SOLUTION_ONLY = "solution-only"
+HOME = Path(__file__).resolve().parents[2]  # the repository, if the package lies in one
 
 
 # ---- building ---------------------------------------------------------------------------
@@ -32,8 +34,13 @@ def render(master: Path) -> str:
     from bertlearn.engine.notebooks import normalize, to_text
 
     try:
-        notebook = normalize(nbformat.read(master, as_version=4))
-    except (ValueError, OSError) as error:
+        text = master.read_text(encoding="utf-8")
+        if not all(cell.get("id") for cell in json.loads(text)["cells"]):
+            raise ExerciseError(f"{master} has cells without an id: run make notebooks first")
+        notebook = normalize(nbformat.reads(text, as_version=4))
+    except (KeyError, TypeError, AttributeError, ValueError, OSError) as error:
+        if isinstance(error, ExerciseError):
+            raise
         raise ExerciseError(f"{master} cannot be read as a notebook: {error}") from None
     notebook.cells = [c for c in notebook.cells if SOLUTION_ONLY not in c.metadata.get("tags", [])]
     notebook.metadata.setdefault("bertlearn", {})["exercise"] = master.name[:2]
@@ -127,7 +134,7 @@ def find_exercises(start_from: Path | None = None) -> Path:
         ExerciseError: if there is none.
     """
     here = (start_from or Path.cwd()).resolve()
-    places = [here, *here.parents, Path(__file__).resolve().parents[2]]
+    places = [here, *here.parents, HOME]
     for place in places:
         if any((place / "exercises").glob("[0-9][0-9]_*.ipynb")):
             return place
