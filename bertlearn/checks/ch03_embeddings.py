@@ -762,7 +762,7 @@ def _still_there(ids: Tensor, types: Tensor, tables: dict[str, Tensor]) -> dict[
         "a token's vector changes when another token of its sentence does: something mixes them": (
             whole(total)
         ),
-        "two bugs are still there: one shows in a batch of one-token sentences, one in a sentence": (
+        "two bugs are still there: try a batch of one-token sentences, then one long sentence": (
             whole(by_row)
         ),
         "gain and shift are lost: LayerNorm multiplies by one and adds the other": (
