@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import shutil
 import sys
 import sysconfig
@@ -212,5 +213,6 @@ def _shared_objects() -> set[str]:
     except OSError:
         return set()
     files = {line.split()[-1] for line in lines if ".so" in line}
-    inside = (*map(str, _libraries().values()), sys.prefix, str(PACKAGE))
-    return {os.path.dirname(f) for f in files if f.startswith("/") and not f.startswith(inside)}
+    folders = {os.path.dirname(file) for file in files if file.startswith("/")}
+    installed = re.compile(r"/(site|dist)-packages(/|$)")
+    return {f for f in folders if not installed.search(f) and not f.startswith(str(PACKAGE))}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from bertlearn import checks
@@ -30,21 +31,23 @@ def render() -> str:
             if entries := wrong.get(check.id):
                 title = check.title[0].upper() + check.title[1:]
                 parts.append(f"### {title}\n")
-                parts.append("".join(_entry(check, one) for one in entries))
+                parts.append("".join(_entry(check, one) for one in entries).rstrip() + "\n")
     return "\n".join(parts)
 
 
 def _entry(check: Check, wrong: Wrong) -> str:
     result = checks.run(check, wrong.all)
     said = next(case.message for case in result.cases if wrong.fragment in case.message)
-    return f"{wrong.name[0].upper()}{wrong.name[1:]}\n: {_plain(said)}\n\n"
+    for varies in (r"(?<=raised )(\w+): .*", r", by up to \S+"):  # with Python and processor
+        said = re.sub(varies, lambda found: found[1] if found.lastindex else "", said)
+    return f"{_plain(wrong.name[0].upper() + wrong.name[1:])}\n: \u201c{_plain(said)}\u201d\n\n"
 
 
 def _plain(text: str) -> str:
-    """A message as prose: nothing in it is markup, its first letter is a capital."""
-    for mark in "\\`*_[]<>$|":
+    """Text in which nothing is markup."""
+    for mark in "\\`*_[]{}<>$|~":
         text = text.replace(mark, f"\\{mark}")
-    return text[0].upper() + text[1:]
+    return text
 
 
 if __name__ == "__main__":
