@@ -105,8 +105,8 @@ def split_words(text: str) -> list[tuple[int, int]]:
 def wordpiece(
     word: str, vocab: Mapping[str, int], longest: int = 100
 ) -> list[tuple[str, int, int]]:
-    """Cut a word into pieces, at each place the longest that the vocabulary holds (Wu et al. 2016,
-    section 4.1). A piece that does not begin the word is written with ``##``.
+    """Cut a word into pieces, at each place the longest that the vocabulary holds. A piece that
+    does not begin the word is written with ``##``.
 
     Args:
         word: not empty.
@@ -144,7 +144,8 @@ def count_words(texts: Iterable[str], lowercase: bool = True) -> Counter[str]:
     chunks: Counter[str] = Counter()
     for text in texts:
         vocabulary.check_text(text)
-        chunks.update(re.findall(r"[^ \t\n\r]+", text))  # so that each is cleaned only once
+        # what stands between blanks, or one Chinese character: each is cleaned only once
+        chunks.update(re.findall(r"[\u4e00-\u9fff]|[^\u4e00-\u9fff \t\n\r]+", text))
     words: Counter[str] = Counter()
     for chunk, count in chunks.items():
         clean, _ = normalize(chunk, lowercase)

@@ -95,12 +95,14 @@ def decompose(chars: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
         the parts, each with a place. All parts of one character have its place. Where several
         marks follow a letter, Unicode puts them into one order; they exchange their places, too.
     """
-    parts = [(p, number > 0) for c, _ in chars for number, p in enumerate(_parts(c))]
+    found = [(part, place) for char, place in chars for part in _parts(char)]
+    if not any(_order(part) for part, _ in found):
+        return found
+    parts = [(part, number > 0) for char, _ in chars for number, part in enumerate(_parts(char))]
     ordered: list[tuple[str, bool]] = []
     for _, run in itertools.groupby(parts, key=lambda part: _order(part[0]) > 0):
         ordered += sorted(run, key=lambda part: _order(part[0]))  # stable: letters stay
-    places = iter([place for _, place in chars])
-    found, place = [], 0
+    found, places, place = [], iter([place for _, place in chars]), 0
     for part, belongs_to_the_last in ordered:
         if not belongs_to_the_last:
             place = next(places)
