@@ -425,3 +425,13 @@ def test_a_folder_for_the_report_that_is_not_there_is_told_first(tmp_path, capsy
     path = notebook(tmp_path / "w.ipynb", *RIGHT)
     code, out, err = command("grade", path, "--json", tmp_path / "no" / "r.json", capsys=capsys)
     assert code == 2 and "there is no folder" in err and not out
+
+
+def test_a_worker_that_does_not_start_says_why(tmp_path, monkeypatch):
+    """A library that is broken or missing is the machine's fault, and is named."""
+    if not sys.platform.startswith("linux"):
+        pytest.skip("only Linux has a fork server")
+    monkeypatch.setattr("bertlearn.grading.client.readable", lambda: ())
+    monkeypatch.setattr("bertlearn.grading.package.STUB", "import no_such_library")
+    with pytest.raises(GraderError, match="no_such_library"):
+        grade(notebook(tmp_path / "w.ipynb", *RIGHT))

@@ -21,7 +21,7 @@ def grade_command(
     Returns:
         0 full marks, 1 below, 2 no readable exercise, 3 the grader itself failed.
     """
-    for file in filter(None, (json_file, html_file)):
+    for file in (f for f in (json_file, html_file) if f is not None):
         if not file.absolute().parent.is_dir():
             print(f"bertlearn: there is no folder {file.parent} for the report", file=sys.stderr)
             return UNREADABLE
@@ -34,9 +34,10 @@ def grade_command(
 
         report = grade(notebook, seed)
         _say(report.text())
-        for file, text in ((json_file, as_json), (html_file, type(report).html)):
-            if file is not None:
-                write(file, text(report))
+        if json_file is not None:
+            write(json_file, as_json(report))
+        if html_file is not None:
+            write(html_file, report.html())
     except NotebookError as error:
         print(f"bertlearn: {error}", file=sys.stderr)
         return UNREADABLE
