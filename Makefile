@@ -122,6 +122,8 @@ test: dev-env  ## prove all of it: lint, package, checks, notebooks, grading, bo
 	if $(call build_book,$(DEV),build/test) > build/test.log 2>&1; \
 	then export BERTLEARN_BUILT_BOOK=$(CURDIR)/build/test/_build/html; \
 	else cat build/test.log; failed+=" book"; fi; \
+	echo "== text and weights that the notebooks read"; \
+	$(DPY) -m bertlearn data fetch --all || failed+=" data"; \
 	echo "== tests"; \
 	$(DPY) -m pytest $(NBVAL) $(PYTEST_ARGS) tests chapters solutions || failed+=" tests"; \
 	seconds=$$((SECONDS - start)); \
