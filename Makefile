@@ -66,10 +66,18 @@ dev-env:
 # ---------------------------------------------------------------- reading and working
 build_book = $(1)/bin/jupyter-book build . --toc book/_toc.yml --path-output $(2) -q -W -n --keep-going
 
-# Built into an empty folder each time, so that no page of an earlier build is left over.
+# Built into an empty folder, so that no page of an earlier build is left over, and only if anything
+# that goes into it has changed since.
+INTO_BOOK := book chapters exercises solutions bertlearn _config.yml requirements.txt constraints.txt Makefile
+
 book: env  ## build the book from the outputs committed with the notebooks
-	@rm -rf build/en && mkdir -p build
-	@$(call build_book,$(VENV),build/en) > build/book.log 2>&1 || { cat build/book.log >&2; echo "The book was not built." >&2; exit 1; }
+	@from=$$(find $(INTO_BOOK) -type f -not -path '*/.*' -not -name '*.pyc' | LC_ALL=C sort | xargs cksum | cksum); \
+	if [ "$$(cat build/en/made-from 2>/dev/null)" != "$$from" ]; then \
+	  echo "Building the book"; rm -rf build/en; mkdir -p build; \
+	  $(call build_book,$(VENV),build/en) > build/book.log 2>&1 || { \
+	    cat build/book.log >&2; echo "The book was not built." >&2; exit 1; }; \
+	  echo "$$from" > build/en/made-from; \
+	fi
 	@echo "The book is in $(HTML)/index.html"
 	@echo "Open that file, or serve it: make serve"
 
@@ -114,8 +122,10 @@ test: dev-env  ## prove all of it: lint, package, checks, notebooks, grading, bo
 	if $(call build_book,$(DEV),build/test) > build/test.log 2>&1; \
 	then export BERTLEARN_BUILT_BOOK=$(CURDIR)/build/test/_build/html; \
 	else cat build/test.log; failed+=" book"; fi; \
+	echo "== text and weights that the notebooks read"; \
+	$(DPY) -m bertlearn data fetch --all || failed+=" data"; \
 	echo "== tests"; \
-	$(DPY) -m pytest -q $(NBVAL) $(PYTEST_ARGS) tests chapters solutions || failed+=" tests"; \
+	$(DPY) -m pytest $(NBVAL) $(PYTEST_ARGS) tests chapters solutions || failed+=" tests"; \
 	seconds=$$((SECONDS - start)); \
 	if [ -n "$$failed" ]; then echo "make test: FAILED after $$seconds s:$$failed" >&2; exit 1; fi; \
 	echo "make test: everything passed in $$seconds s"

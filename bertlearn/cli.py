@@ -182,7 +182,8 @@ def grade(
     ] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="And here as a page.")] = None,
     seed: Annotated[
-        int | None, typer.Option(help="Draw the inputs as a report's seed did.")
+        int | None,
+        typer.Option(min=0, max=2**31 - 1, help="Draw the inputs as a report's seed did."),
     ] = None,
 ) -> None:
     """Grade an exercise: points for each question, and the reason for each loss.

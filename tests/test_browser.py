@@ -200,6 +200,7 @@ def test_search_answers(visitor: Visitor) -> None:
     visitor.open("search.html?q=bert", "desktop", "light")
     visitor.page.wait_for_selector("#search-results ul.search li a", timeout=10_000)
     assert visitor.page.locator("#search-results ul.search li").count() >= 1
+    visitor.page.wait_for_load_state("networkidle")  # lines of the pages found, over http
     visitor.open("search.html?q=zzyzzxqq", "desktop", "light")
     summary = visitor.page.locator("#search-results .search-summary")
     sync_api.expect(summary).to_contain_text("did not match")

@@ -20,7 +20,10 @@ import pytest
 import bertlearn
 from bertlearn import checks
 from bertlearn.checks.core import Check, Result
+from bertlearn.grading import Limits
+from bertlearn.grading.notebook import Cell
 from bertlearn.grading.package import copy_package
+from bertlearn.grading.standins import Session
 from tests.known_wrong import Wrong, load
 from tests.known_wrong.__main__ import PAGE, render
 
@@ -150,6 +153,45 @@ def test_wrong_answers_are_refused_with_their_message(check_id: str, wrong: Wron
     result = run(CHECKS[check_id], wrong.all, seed)
     assert not result.ok, f"{check_id} accepts {wrong.name}"
     assert wrong.fragment in told(result), f"{wrong.name} is told:\n{result.text()}"
+
+
+# The wrong answers of a module, as cells of a notebook: without the tests' own folder.
+FOREIGN = """
+import sys, types
+class Wrong:
+    def __init__(self, name, implementations, fragment):
+        several = isinstance(implementations, (list, tuple))
+        self.all = tuple(implementations) if several else (implementations,)
+sys.modules["tests"] = tests = types.ModuleType("tests")
+sys.modules["tests.known_wrong"] = tests.known_wrong = types.ModuleType("known_wrong")
+tests.known_wrong.Wrong = Wrong
+"""
+
+
+@pytest.mark.parametrize("chapter", checks.CHAPTERS)
+def test_the_judge_refuses_them_too(chapter):
+    """Wrong answers to questions, judged as a learner's are: in a worker, on what it sends."""
+    (module,) = (ROOT / "tests" / "known_wrong").glob(f"ch{chapter}_*.py")
+    cells = [Cell(1, "", FOREIGN), Cell(2, "", module.read_text("utf-8"))]
+    sessions: dict[tuple, Session] = {}
+    try:
+        for asked in (one for one in QUESTIONS if one.id.startswith(chapter)):
+            if asked.forbids not in sessions:
+                sessions[asked.forbids] = Session(cells, (), asked.forbids, Limits(), {})
+            session = sessions[asked.forbids]
+            session.begin(asked.seconds)
+            session.start()
+            assert not session.errors
+            for wrong, there in zip(WRONG[asked.id], session.get("WRONG")[asked.id], strict=True):
+                result = run(asked, there.all, 0)
+                assert session.fault is None and not result.ok, f"{asked.id} accepts {wrong.name}"
+                said = told(result)
+                assert wrong.fragment in said or "changes its input in place" in said, (
+                    f"{asked.id}: {wrong.name} is told:\n{result.text()}"
+                )
+    finally:
+        for session in sessions.values():
+            session.close()
 
 
 # ---- form -------------------------------------------------------------------------------

@@ -261,6 +261,27 @@ def softmax(x): return x
     ]
 
 
+@needs_landlock
+@pytest.mark.skipif(not LINUX or os.getuid() != 0, reason="for those who grade as root")
+def test_root_has_no_power_in_the_worker(tmp_path):
+    probe = """
+import os, time
+done = []
+def attempt(name, action):
+    try: action(); done.append(name)
+    except OSError: pass
+attempt("clock", lambda: time.clock_settime(time.CLOCK_REALTIME, time.time()))
+attempt("host name", lambda: __import__("socket").sethostname("x"))
+attempt("priority", lambda: os.nice(-5))
+assert not done, done
+def softmax(x): return x
+"""
+    _, report = attack(tmp_path, probe)
+    if "no network" not in report.sandbox:
+        pytest.skip("NO USER NAMESPACE HERE")
+    assert not report.cells, report.text()
+
+
 @pytest.mark.skipif(not LINUX, reason="NO SANDBOX HERE: the network can be reached")
 def test_there_is_no_network(tmp_path):
     probe = """

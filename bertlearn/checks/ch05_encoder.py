@@ -1082,8 +1082,10 @@ def _pre_norm_layer(
         return F.linear(y, w[f"{name}.weight"], w[f"{name}.bias"])
 
     def attend(y: Tensor) -> Tensor:
-        cut = [torch.stack(linear(y, n).chunk(heads, -1), 1) for n in ("query", "key", "value")]
-        return linear(torch.cat(F.scaled_dot_product_attention(*cut).unbind(1), -1), "output")
+        q, k, v = (
+            torch.stack(linear(y, name).chunk(heads, -1), 1) for name in ("query", "key", "value")
+        )
+        return linear(torch.cat(F.scaled_dot_product_attention(q, k, v).unbind(1), -1), "output")
 
     def feed(y: Tensor) -> Tensor:
         return linear(F.gelu(linear(y, "widen")), "narrow")
@@ -1538,16 +1540,21 @@ longest = Check(
 )
 
 
-@longest.case("BERT-base: a tenth of the arithmetic is reached at 512 tokens", points=1)
+@longest.case("BERT-base: 15 percent of the arithmetic is reached at 813 tokens", points=1)
 def _(t: Toolbox, longest_sequence: Any) -> None:
-    _longest(t, longest_sequence, 768, 3072, 0.1)
+    _longest(t, longest_sequence, 768, 3072, 0.15)
 
 
 @longest.case("any sizes, any share", points=2)
 def _(t: Toolbox, longest_sequence: Any) -> None:
-    for _ in range(4):
-        hidden, wide = 2 * t.integer(30, 600) + 1, 2 * t.integer(60, 3000) + 1
-        _longest(t, longest_sequence, hidden, wide, t.choice([0.07, 0.23, 0.41, 0.71]))
+    asked = 0
+    while asked < 4:
+        hidden, wide = t.integer(60, 1200), t.integer(120, 6000)
+        share = t.choice([0.07, 0.23, 0.41, 0.71])
+        exact = share / (1 - share) * (2 * hidden + wide)
+        if abs(exact - round(exact)) > 0.01:  # no length at which rounding decides
+            _longest(t, longest_sequence, hidden, wide, share)
+            asked += 1
 
 
 def _longest(t: Toolbox, answer: Any, hidden: int, wide: int, share: float) -> None:
@@ -1797,7 +1804,7 @@ def _path_slips(x: Tensor, mixes: Tensor, maps: Tensor) -> dict[str, Tensor]:
         "the layers were not applied to the parts that already went through one": torch.cat(
             [
                 x[None],
-                sum(m @ x @ w for m, w in zip(mixes, maps, strict=True))[None],  # type: ignore[index]
+                (mixes @ x @ maps).sum(0, keepdim=True),
                 torch.zeros(len(mixes) - 1, *x.shape),
             ]
         ),

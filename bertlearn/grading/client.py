@@ -10,6 +10,7 @@ import signal
 import socket
 import tempfile
 import time
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +76,7 @@ class Worker:
         self.limits = limits or Limits()
         self.reason = ""  # why it died
         self.folder = Path(tempfile.mkdtemp(prefix="bertlearn-grade-"))
+        self._clean = weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
         self.starter = starter()
         self.channel: socket.socket | None = None
         try:
@@ -83,11 +85,13 @@ class Worker:
             self.channel.sendall(settings + b"\n")
             ready, _ = wire.receive(lambda count: self._read(count, time.monotonic() + 60))
             self.sandbox: list[str] = ready["ready"]
-        except (OSError, wire.WireError, KeyError, TypeError) as error:
+        except BaseException as error:
             self._remove()
-            raise GraderError(f"no worker could be started: {error}") from error
-        except BaseException:
-            self._remove()
+            if self.channel is not None:
+                self.starter.end(self.number, 0)
+            if isinstance(error, (OSError, wire.WireError, KeyError, TypeError)):
+                said = f"{error}{self.starter.complaint()}"
+                raise GraderError(f"no worker could be started: {said}") from error
             raise
 
     def _settings(self, hides: Sequence[str], forbids: Sequence[str]) -> dict[str, Any]:
@@ -182,7 +186,7 @@ class Worker:
     def _remove(self) -> None:
         if self.channel is not None:
             self.channel.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._clean()
 
 
 def _exit_reason(status: int, limits: Limits) -> str:

@@ -16,8 +16,15 @@ FULL, LESS, UNREADABLE, BROKEN = 0, 1, 2, 3
 def grade_command(
     notebook: Path, json_file: Path | None, html_file: Path | None, seed: int | None
 ) -> int:
-    """Grade, print the table, write the files; 0 full marks, 1 below, 2 not a readable exercise,
-    3 the grader itself failed."""
+    """Grade, print the table, write the files.
+
+    Returns:
+        0 full marks, 1 below, 2 no readable exercise, 3 the grader itself failed.
+    """
+    for file in (f for f in (json_file, html_file) if f is not None):
+        if not file.absolute().parent.is_dir():
+            print(f"bertlearn: there is no folder {file.parent} for the report", file=sys.stderr)
+            return UNREADABLE
     try:
         from bertlearn.grading.processes import starter
 
@@ -26,10 +33,11 @@ def grade_command(
         from bertlearn.grading.report import as_json, write
 
         report = grade(notebook, seed)
-        print(report.text())
-        for file, text in ((json_file, as_json), (html_file, type(report).html)):
-            if file is not None:
-                write(file, text(report))
+        _say(report.text())
+        if json_file is not None:
+            write(json_file, as_json(report))
+        if html_file is not None:
+            write(html_file, report.html())
     except NotebookError as error:
         print(f"bertlearn: {error}", file=sys.stderr)
         return UNREADABLE
@@ -38,6 +46,12 @@ def grade_command(
         print(f"bertlearn: the grader failed, not your notebook: {error}", file=sys.stderr)
         return BROKEN
     return FULL if report.full else LESS
+
+
+def _say(text: str) -> None:
+    """Print, whatever the terminal can show."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "replace").decode(encoding))
 
 
 def start_command(chapter: str | None) -> int:

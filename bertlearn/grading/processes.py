@@ -108,12 +108,16 @@ class ForkServer:
         self.control.sendall(json.dumps({"end": number, "wait": wait}).encode())
         return self._answer()
 
+    def complaint(self) -> str:
+        """What a worker said last before it came to life."""
+        return self.python.complaint()
+
     def _answer(self) -> int:
         data = bytearray()
         while not data.endswith(b"\n"):
             chunk = self.control.recv(64)
             if not chunk:
-                raise OSError(f"the process that starts workers ended{self.python.complaint()}")
+                raise OSError("the process that starts workers has ended")
             data += chunk
         return int(data)
 
@@ -123,6 +127,7 @@ class Single:
 
     def __init__(self) -> None:
         self.running: dict[int, Interpreter] = {}
+        self.last: Interpreter | None = None
 
     def start(self, preload: Sequence[str] = ()) -> tuple[socket.socket, int]:
         """A new worker: its channel and its number."""
@@ -138,11 +143,17 @@ class Single:
                         self.running[python.process.pid] = python
                         return channel, python.process.pid
                     channel.close()
-        raise OSError(f"a worker ended before it began{python.complaint()}")
+        self.last = python
+        raise OSError("a worker ended before it began")
+
+    def complaint(self) -> str:
+        """What a worker said last before it came to life."""
+        return self.last.complaint() if self.last is not None else ""
 
     def end(self, number: int, wait: float) -> int:
         """End a worker and its session; its exit status."""
-        process = self.running.pop(number).process
+        self.last = self.running.pop(number)
+        process = self.last.process
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(wait)
         with contextlib.suppress(ProcessLookupError, PermissionError, AttributeError):

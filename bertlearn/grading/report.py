@@ -119,7 +119,8 @@ class Report:
         """A page that needs nothing else."""
         rows = "".join(_row(question) for question in self.questions)
         cells = "".join(f"<li>cell {n}: {_escape(said)}</li>" for n, said in self.cells)
-        cells = f"<h2>Cells that did not run to their end</h2><ul>{cells}</ul>" if cells else ""
+        head = "<h2>Cells that did not run to their end</h2><p>Counting code cells from 1.</p>"
+        cells = f"{head}<ul>{cells}</ul>" if cells else ""
         return PAGE.format(
             title=_escape(f"{self.notebook}: {self.points:g} of {self.max:g} points"),
             rows=rows,
@@ -164,6 +165,11 @@ td, th {{ border-bottom: 1px solid var(--line); padding: .4rem .6rem; text-align
   vertical-align: top; }}
 td.points {{ white-space: nowrap; }}
 .full {{ color: var(--good); }} .less {{ color: var(--bad); }}
+@media (max-width: 38rem) {{
+  thead {{ display: none; }}
+  tr {{ display: grid; grid-template-columns: 1fr auto; border-bottom: 1px solid var(--line); }}
+  td {{ border: 0; }} td:nth-child(3) {{ grid-column: 1 / -1; padding-top: 0; }}
+}}
 code {{ overflow-wrap: anywhere; }} p.loss {{ margin: .2rem 0; }} footer {{ opacity: .75; }}
 </style></head><body><h1>{title}</h1>
 <table><thead><tr><th>Question</th><th>Points</th><th>Why</th></tr></thead>

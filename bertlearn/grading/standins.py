@@ -3,6 +3,11 @@
 A stand-in is called, indexed, asked for attributes and iterated like the object itself, which
 stays in the worker; data comes back as plain values of this process. It has no truth value and is
 equal to nothing, so that no comparison can be answered by an object of the learner's.
+
+A case of a check works here as it does in a notebook if it keeps to this: it hands over data
+(tensors, numbers, text, lists, dictionaries, `BertConfig`, `torch.Generator`) or what it got from
+the answer; it takes gradients with ``t.vjp`` and ``t.parameter_vjp``, since no graph crosses the
+line; it sets weights with ``load_state_dict``, since a tensor that it reads is a copy.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ import socket
 import sys
 import tempfile
 import time
+import traceback
 from typing import Any
 
 import torch
@@ -49,7 +50,7 @@ def _work(channel: socket.socket) -> None:
     tempfile.tempdir = None
     sys.path.insert(0, settings["package"])
     nothing = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, 1, 2):
+    for descriptor in (0, 1):
         os.dup2(nothing, descriptor)
     done = sandbox.enter(settings)
 
@@ -62,8 +63,10 @@ def _work(channel: socket.socket) -> None:
             data += chunk
         return bytes(data)
 
+    server = Server(read, channel.sendall, settings["forbids"])
+    os.dup2(nothing, 2)  # until here complaints reach the judge
     wire.send(channel.sendall, {"ready": done})
-    Server(read, channel.sendall, settings["forbids"]).serve()
+    server.serve()
 
 
 def _read_line(channel: socket.socket) -> dict[str, Any]:
@@ -111,6 +114,8 @@ def _fork(control: socket.socket, descriptor: int) -> int:
         os.setsid()
         control.close()
         _work(socket.socket(fileno=descriptor))
+    except BaseException:
+        traceback.print_exc()
     finally:
         os._exit(70)
 
