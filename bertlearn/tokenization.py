@@ -329,7 +329,7 @@ def detokenize(pieces: Sequence[str]) -> str:
     """Pieces back to text: ``##`` joins, a full stop or a comma follows without a blank."""
     text = "".join(pieces[:1])
     for piece in pieces[1:]:
-        attached = piece.startswith("##") or piece in (".", "?", "!", ",")
+        attached = piece.startswith(("##", ".", "?", "!", ","))
         text += piece.removeprefix("##") if attached else " " + piece
     return text
 

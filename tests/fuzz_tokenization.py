@@ -20,11 +20,13 @@ from bertlearn.data import sources
 from bertlearn.tokenization import BertTokenizer, Encoding, count_words, train_wordpiece
 
 KEYS = ("ids", "type_ids", "tokens", "offsets", "attention_mask", "special_tokens_mask")
-ENGLISH = """
+_ENGLISH = """
 the bank raised its interest rate we sat on of river trial was short jury agreed within an hour
 don't e.g. U.S. unaffable raising bankers Zürich naïve café ﬁnance straße İstanbul ΟΔΟΣ ǅ Ⅷ
-""".split()
-CHINESE = "银行提高了利率。我们坐在河岸上，审判很短！陪审团“一小时”内达成一致：１２３ＡＢ豈更車賈㐀𠀀𪜀𫝀𫠝𬺰"
+"""
+ENGLISH = _ENGLISH.split()
+CHINESE = "银行提高了利率。我们坐在河岸上，审判很短！陪审团“一小时”内达成一致："
+CHINESE += "１２３ＡＢ豈更車賈㐀𠀀𪜀𫝀𫠝𬺰"
 EMOJI = ["😀", "👩‍👩‍👧‍👦", "❤️", "🇨🇳", "👍🏽", "☺", "1️⃣", "🏴‍☠️"]
 SPACES = " \t\n\r\x0b\x0c\x1c\x1f\x85\u00a0\u1680\u2003\u2028\u2029\u202f\u205f\u3000"
 HIDDEN = "\x00\x01\x07\x1b\x7f\x80\x9f\u00ad\u200b\u200c\u200d\u200e\u202e\u2060\ufeff\ufffd\ue000"
