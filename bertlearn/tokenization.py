@@ -19,6 +19,7 @@ __all__ = [
     "assemble",
     "count_words",
     "detokenize",
+    "find_letters",
     "is_chinese",
     "is_control",
     "is_punctuation",
@@ -26,6 +27,7 @@ __all__ = [
     "merge",
     "normalize",
     "pad",
+    "spell",
     "split_words",
     "tokenize",
     "train_wordpiece",
@@ -117,17 +119,20 @@ def wordpiece(
         each piece with its start and end in the word; ``[("[UNK]", 0, len(word))]`` if at any
         place no piece fits.
     """
+    unknown = [("[UNK]", 0, len(word))]
+    if len(word) > longest:
+        return unknown
     pieces, start = [], 0
-    while start < len(word) <= longest:
-        for end in range(len(word), start, -1):
+    while start < len(word):
+        for end in range(len(word), start, -1):  # the longest first
             piece = ("##" if start else "") + word[start:end]
             if piece in vocab:
                 break
-        else:
-            break  # nothing fits here
+        else:  # nothing fits here
+            return unknown
         pieces.append((piece, start, end))
         start = end
-    return pieces if start == len(word) else [("[UNK]", 0, len(word))]
+    return pieces
 
 
 # ---- text to a vocabulary -----------------------------------------------------------------------
@@ -141,10 +146,9 @@ def count_words(texts: Iterable[str], lowercase: bool = True) -> Counter[str]:
     """
     if isinstance(texts, str):
         raise TypeError("texts must be many texts: put a single one into a list")
-    chunks: Counter[str] = Counter()
+    chunks: Counter[str] = Counter()  # each will be cleaned only once
     for text in texts:
         vocabulary.check_text(text)
-        # what stands between blanks, or one Chinese character: each is cleaned only once
         chunks.update(re.findall(r"[\u4e00-\u9fff]|[^\u4e00-\u9fff \t\n\r]+", text))
     words: Counter[str] = Counter()
     for chunk, count in chunks.items():
@@ -152,6 +156,11 @@ def count_words(texts: Iterable[str], lowercase: bool = True) -> Counter[str]:
         for start, end in split_words(clean):
             words[clean[start:end]] += count
     return words
+
+
+def spell(word: str) -> list[str]:
+    """The letters of a word as pieces: all but the first with ``##``."""
+    return [word[0], *("##" + letter for letter in word[1:])]
 
 
 def join(first: str, second: str) -> str:
@@ -168,6 +177,25 @@ def merge(pieces: list[str], pair: tuple[str, str]) -> list[str]:
         else:
             merged.append(piece)
     return merged
+
+
+def find_letters(words: Mapping[str, int], vocab_size: int, min_count: int = 2) -> list[str]:
+    """The special tokens, and the letters of all words (those that are not too rare), sorted.
+
+    Raises:
+        ValueError: if there are no words, or these alone do not fit into ``vocab_size``.
+    """
+    letters: Counter[str] = Counter()
+    for word, count in words.items():
+        for letter in spell(word):
+            letters[letter] += count
+    found = [*SPECIALS, *sorted(x for x, count in letters.items() if count >= min_count)]
+    need = len(found)
+    if need == len(SPECIALS):
+        raise ValueError("the texts hold no words: there is nothing to learn")
+    if need > vocab_size:
+        raise ValueError(f"{need} special tokens and letters do not fit into {vocab_size}")
+    return found
 
 
 def train_wordpiece(words: Mapping[str, int], vocab_size: int, min_count: int = 2) -> list[str]:
@@ -191,40 +219,27 @@ def train_wordpiece(words: Mapping[str, int], vocab_size: int, min_count: int = 
     Raises:
         ValueError: if there are no words, or the letters alone need more room.
     """
-    spelled = {word: [word[0], *("##" + c for c in word[1:])] for word in words}
-    letters: Counter[str] = Counter()
-    for word, pieces in spelled.items():
-        letters.update(dict.fromkeys(pieces, 0))
-        for piece in pieces:
-            letters[piece] += words[word]
-    found = [*SPECIALS, *sorted(p for p, count in letters.items() if count >= min_count)]
-    if len(found) == len(SPECIALS):
-        raise ValueError("there is nothing to learn from: the texts hold no words")
-    if len(found) > vocab_size:
-        raise ValueError(
-            f"{len(found)} special tokens and letters do not fit into a vocabulary of {vocab_size}"
-        )
+    found = find_letters(words, vocab_size, min_count)
     known = set(found)
-    spelled = {word: pieces for word, pieces in spelled.items() if known.issuperset(pieces)}
-
+    spelled = {word: spell(word) for word in words if known.issuperset(spell(word))}
     pairs: Counter[tuple[str, str]] = Counter()
-    where: defaultdict[tuple[str, str], set[str]] = defaultdict(set)  # words that have the pair
+    where: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     for word, pieces in spelled.items():
         for pair in zip(pieces, pieces[1:], strict=False):
             pairs[pair] += words[word]
             where[pair].add(word)
+    # a heap gives its smallest entry at once: the most frequent pair
     heap = [(-count, pair) for pair, count in pairs.items()]
     heapq.heapify(heap)
-
     while heap and len(found) < vocab_size:
-        negative, pair = heapq.heappop(heap)
-        if pairs[pair] != -negative:
-            continue  # the count has changed since; the new one is in the heap, too
+        count, pair = heapq.heappop(heap)
+        if pairs[pair] != -count:
+            continue  # it has changed; the new count is in the heap, too
         if pairs[pair] < min_count:
             break
-        if (piece := join(*pair)) not in known:
-            found.append(piece)
-            known.add(piece)
+        if join(*pair) not in known:
+            found.append(join(*pair))
+            known.add(join(*pair))
         change: Counter[tuple[str, str]] = Counter()
         for word in where.pop(pair):
             before = spelled[word]
@@ -234,9 +249,10 @@ def train_wordpiece(words: Mapping[str, int], vocab_size: int, min_count: int = 
             for new in zip(after, after[1:], strict=False):
                 change[new] += words[word]
                 where[new].add(word)
-        for one in filter(change.get, change):  # those that became more or fewer
-            pairs[one] += change[one]
-            heapq.heappush(heap, (-pairs[one], one))
+        for one, difference in change.items():
+            if difference:
+                pairs[one] += difference
+                heapq.heappush(heap, (-pairs[one], one))
     return found
 
 
@@ -361,14 +377,15 @@ class BertTokenizer:
         if not isinstance(vocab, Mapping):
             vocab = {piece: index for index, piece in enumerate(vocab)}
         if missing := [token for token in SPECIALS if token not in vocab]:
-            raise ValueError(f"no {', '.join(missing)} in the vocabulary: is it one of BERT's?")
+            names = ", ".join(missing)
+            raise ValueError(f"the vocabulary has no {names}: is it BERT's?")
         if backend not in ("fast", "readable"):
-            raise ValueError(f"backend must be 'fast' or 'readable', not {backend!r}")
-        self.vocab, self.lowercase, self.backend = dict(vocab), lowercase, backend
-        self._pieces = {index: piece for piece, index in self.vocab.items()}
-        self._fast = vocabulary.build_fast(vocab, lowercase) if backend == "fast" else None
-
-    # ---- where it comes from ----------------------------------------------------------------
+            raise ValueError(f"backend: 'fast' or 'readable', not {backend!r}")
+        self.vocab, self.lowercase = dict(vocab), lowercase
+        self._pieces = {index: piece for piece, index in vocab.items()}
+        self._fast = None
+        if backend == "fast":
+            self._fast = vocabulary.build_fast(vocab, lowercase)
 
     @classmethod
     def from_file(
@@ -412,8 +429,6 @@ class BertTokenizer:
         """Write a ``vocab.txt``, or a ``tokenizer.json`` if the name ends in ``.json``."""
         vocabulary.write_vocabulary(path, self.vocab, self.lowercase)
 
-    # ---- text to ids ------------------------------------------------------------------------
-
     def encode(self, text: str, pair: str | None = None) -> Encoding:
         """``[CLS] text [SEP]`` or ``[CLS] text [SEP] pair [SEP]``.
 
@@ -421,8 +436,7 @@ class BertTokenizer:
             TypeError: if a text is not a str.
             ValueError: if a text holds half of a surrogate pair.
         """
-        for one in (text,) if pair is None else (text, pair):
-            vocabulary.check_text(one)
+        vocabulary.check_texts([(text,) if pair is None else (text, pair)])
         if self._fast is not None:
             return self._fast.encode(text, pair)
         return self._row(text, pair)
@@ -440,17 +454,10 @@ class BertTokenizer:
             TypeError: if ``texts`` is a single text, or one of them is not a str.
             ValueError: if ``max_length`` has no room for [CLS], [SEP] and a token of each text.
         """
-        if isinstance(texts, str):
-            raise TypeError("texts must be a list of texts: for a single one there is encode")
-        pairs = [(one, None) if isinstance(one, str) else tuple(one) for one in texts]
-        for one in pairs:
-            for text in one if one[1] is not None else one[:1]:
-                vocabulary.check_text(text)
-        least = max((3 if second is None else 5 for _, second in pairs), default=0)
-        if max_length is not None and max_length < least:
-            raise ValueError(f"max_length must be at least {least} for these texts: {max_length}")
+        pairs = vocabulary.check_texts(texts, max_length)
         if self._fast is not None:
-            return vocabulary.encode_batch(self._fast, texts, max_length, self.vocab["[PAD]"])
+            pad_id = self.vocab["[PAD]"]
+            return vocabulary.encode_batch(self._fast, pairs, max_length, pad_id)
         rows = [self._row(text, pair, max_length) for text, pair in pairs]
         longest = max((len(row.ids) for row in rows), default=0)
         return [pad(row, longest, self.vocab["[PAD]"]) for row in rows]
@@ -459,10 +466,9 @@ class BertTokenizer:
         first = tokenize(text, self.vocab, self.lowercase)
         second = tokenize(pair or "", self.vocab, self.lowercase)
         if max_length is not None:
-            first, second = truncate_pair(first, second, max_length - (2 if pair is None else 3))
+            room = max_length - (2 if pair is None else 3)
+            first, second = truncate_pair(first, second, room)
         return assemble(first, None if pair is None else second, self.vocab)
-
-    # ---- and back ---------------------------------------------------------------------------
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
         """Ids back to text; case, accents and some blanks are gone for good.
@@ -492,7 +498,7 @@ class BertTokenizer:
             KeyError: if the vocabulary has no such id.
         """
         if index not in self._pieces:
-            raise KeyError(f"no piece has the id {index}: there are {len(self.vocab)} pieces")
+            raise KeyError(f"no piece has the id {index}")
         return self._pieces[index]
 
     @property

@@ -8,13 +8,14 @@ done with a vocabulary; where it comes from and goes to is here.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 __all__ = [
     "build_fast",
     "check_text",
+    "check_texts",
     "encode_batch",
     "read_text",
     "read_vocabulary",
@@ -42,6 +43,30 @@ def check_text(text: Any) -> None:
             f"(U+{ord(text[error.start]):04X}), half of a character: the text was cut or decoded "
             f"wrongly; leave it out with text.encode('utf-8', 'ignore').decode('utf-8')"
         ) from None
+
+
+def check_texts(texts: Any, max_length: int | None = None) -> list[tuple[str, str | None]]:
+    """Texts, and pairs of texts, all as pairs.
+
+    Raises:
+        TypeError: if ``texts`` is a single text, or one of them is not a str.
+        ValueError: if a pair is not two texts, a text is not sound, or ``max_length`` has no room
+            for [CLS], [SEP] and a token of each text.
+    """
+    if isinstance(texts, (str, bytes)):
+        raise TypeError("texts must be a list of texts: for a single one there is encode")
+    pairs = []
+    for one in texts:
+        parts = tuple(one) if isinstance(one, (tuple, list)) else (one,)
+        if not 1 <= len(parts) <= 2:
+            raise ValueError(f"a pair must be two texts, not {len(parts)}")
+        for part in parts:
+            check_text(part)
+        pairs.append((parts[0], parts[1] if len(parts) == 2 else None))
+    least = max((3 if second is None else 5 for _, second in pairs), default=0)
+    if max_length is not None and max_length < least:
+        raise ValueError(f"max_length must be at least {least} for these texts: {max_length}")
+    return pairs
 
 
 def read_text(path: str | Path) -> str:
@@ -151,7 +176,7 @@ def build_fast(vocab: Mapping[str, int], lowercase: bool) -> Any:
 
 
 def encode_batch(
-    fast: Any, texts: Iterable[str | Sequence[str]], max_length: int | None, pad_id: int
+    fast: Any, pairs: Iterable[tuple[str, str | None]], max_length: int | None, pad_id: int
 ) -> list[Any]:
     """Encode with the library, cut to ``max_length`` tokens and padded to the longest."""
     if max_length is None:
@@ -160,7 +185,7 @@ def encode_batch(
         fast.enable_truncation(max_length, strategy="longest_first")
     fast.enable_padding(pad_id=pad_id, pad_token="[PAD]")
     try:
-        return fast.encode_batch([text if isinstance(text, str) else tuple(text) for text in texts])
+        return fast.encode_batch([one if pair is None else (one, pair) for one, pair in pairs])
     finally:
         fast.no_padding()
         fast.no_truncation()

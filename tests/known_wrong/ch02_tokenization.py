@@ -529,7 +529,9 @@ def path(word: str, scores: dict[str, float], *, rank: str) -> list[str]:
         return max(ways, key=lambda way: (-len(way[1]), way[0]))[1]
     if rank == "unlikeliest":
         return min(ways, key=lambda way: way[0])[1]
-    return max(ways, key=lambda way: way[0] / len(way[1]))[1]
+    if rank == "average":
+        return max(ways, key=lambda way: way[0] / len(way[1]))[1]
+    return max(ways, key=lambda way: way[0])[1]
 
 
 def path_greedy(word: str, scores: dict[str, float]) -> list[str]:
@@ -544,7 +546,7 @@ def path_greedy(word: str, scores: dict[str, float]) -> list[str]:
 
 
 def path_unknown(word: str, scores: dict[str, float]) -> list[str]:
-    return path(word, scores, rank="fewest") or ["[UNK]"]
+    return path(word, scores, rank="sum") or ["[UNK]"]
 
 
 def path_over_all_ways(word: str, scores: dict[str, float]) -> list[str]:
