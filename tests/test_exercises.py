@@ -87,7 +87,7 @@ def test_the_solution_has_full_marks(master):
 def test_graded_cells_agree_with_the_checks(master):
     asked = {check.id: check for check in questions(master.name[:2])}
     found = graded(master)
-    assert list(found) == list(asked), "the questions and their order"
+    assert sorted(found) == sorted(asked), "each question is asked, and once"
     assert len(asked) >= 5
     for name, one in found.items():
         check = asked[name]

@@ -99,6 +99,12 @@ def test_deleted_and_copied_checks_renamed_files_and_lost_metadata_cost_nothing(
     assert grade(notebook(tmp_path / "97_work.ipynb", *RIGHT, exercise=None)).full
 
 
+def test_questions_come_in_the_order_of_the_notebook(graded):
+    calls = [f'check("97.{name}", {name}).points' for name in ("count", "softmax")]
+    report = graded(*RIGHT, *calls)
+    assert [q.id[3:] for q in report.questions] == ["count", "softmax", "layer"]
+
+
 def test_the_check_cell_is_not_run(graded):
     """What stands in it is the judge's business; here it would end the process."""
     bad = cell("import os; os._exit(1)", nbgrader={"grade": True, "solution": False})

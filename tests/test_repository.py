@@ -62,7 +62,7 @@ FORBIDDEN = {
     "a path of one machine": [r"(?<![\w.])/wo" + r"rk/", r"/ro" + r"ot/", r"\.\./sha" + r"red\b",
                               r"/home/\w+/", r"/Users/\w+/"],
     "how it was made": [r"\bcla" + r"ude\b", r"\banthro" + r"pic\b", r"\bchat" + r"gpt\b",
-                        r"\bcopi" + r"lot\b", r"as an ai\b", r"\bai[- ]generated\b",
+                        r"\bcopi" + r"lot\b", r"as an " + r"ai\b", r"\bai[- ]generated\b",
                         r"\bBRI" + r"EF\.md", r"\bDESI" + r"GN\.md", r"\bTO" + r"DO\b",
                         r"\bFIX" + r"ME\b"],
 }  # fmt: skip

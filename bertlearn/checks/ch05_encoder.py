@@ -840,19 +840,21 @@ def _(t: Toolbox, cls: Any) -> None:
     t.that(got.pooler_output is None, "without a pooler pooler_output must be None")
 
 
-@model.case("a mask of another shape is refused in one sentence")
+@model.case("a mask or segments of another shape are refused in one sentence")
 def _(t: Toolbox, cls: Any) -> None:
     model = cls(_config()).eval()
-    for shape in ((2, 6), (1, 7), (7,)):
+    for name, shape in itertools.product(
+        ("attention_mask", "token_type_ids"), ((2, 6), (1, 7), (7,))
+    ):
         try:
-            model(t.ids(50, 2, 7), attention_mask=torch.ones(shape, dtype=torch.int64))
+            model(t.ids(50, 2, 7), **{name: torch.ones(shape, dtype=torch.int64)})
         except ValueError:
             continue
         except Exception as error:
             kind = type(error).__name__
-            raise Failed(f"a mask of shape {shape} raises {kind}: raise ValueError first") from None
+            raise Failed(f"{name} of shape {shape} raises {kind}: raise ValueError") from None
         raise Failed(
-            f"a mask of shape {shape} passes for ids of shape (2, 7): it must raise ValueError"
+            f"{name} of shape {shape} passes for ids of shape (2, 7): it must raise ValueError"
         )
 
 

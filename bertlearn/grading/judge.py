@@ -44,6 +44,8 @@ def grade(path: str | Path, seed: int | None = None, limits: Limits | None = Non
             f"{path} is not an exercise: it has no cell that calls a check of the book; "
             f"make one with bertlearn start"
         )
+    places = {name: place for place, name in enumerate(notebook.calls)}
+    asked.sort(key=lambda check: places.get(check.id, len(places)))  # as the learner met them
     seed = secrets.randbelow(1 << 31) if seed is None else seed
     report = Report(notebook.path.name, notebook.exercise, seed)
     sessions: dict[tuple, Session] = {}

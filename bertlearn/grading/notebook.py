@@ -15,6 +15,7 @@ from bertlearn.grading.errors import NotebookError
 __all__ = ["Cell", "Notebook", "read"]
 
 MAX_BYTES = 50 << 20
+CALL = re.compile(r"""\bcheck\(\s*['"](\d\d\.\w+)""")
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,13 @@ class Notebook:
         path: where it was read.
         exercise: chapter number ("04"), or "" if nothing says which.
         cells: the code cells except those that only call a check.
+        calls: ids of the checks that its cells call, in their order.
     """
 
     path: Path
     exercise: str
     cells: tuple[Cell, ...]
+    calls: tuple[str, ...] = ()
 
     def defining(self, name: str) -> list[int]:
         """Numbers of the cells whose text seems to define a name, even if it does not parse."""
@@ -68,7 +71,8 @@ def read(path: str | Path) -> Notebook:
         for number, cell in enumerate(cells, start=1)
         if not _is_check(cell)
     )
-    return Notebook(path, _exercise(content, cells, path), kept)
+    calls = [name for cell in cells for name in CALL.findall(_source(cell))]
+    return Notebook(path, _exercise(content, cells, path), kept, tuple(dict.fromkeys(calls)))
 
 
 def _json(path: Path) -> Any:
@@ -173,7 +177,7 @@ def _exercise(content: dict, cells: list[dict], path: Path) -> str:
         grade_id = _grader(cell).get("grade_id")
         if isinstance(grade_id, str) and (found := re.match(r"check_(\d\d)_", grade_id)):
             votes[found[1]] += 1
-        votes.update(re.findall(r"\bcheck\(\s*['\"](\d\d)\.", _source(cell)))
+        votes.update(name[:2] for name in CALL.findall(_source(cell)))
     if votes:
         return votes.most_common(1)[0][0]
     named = re.match(r"(\d\d)(?!\d)", path.name)

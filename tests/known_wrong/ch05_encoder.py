@@ -380,6 +380,19 @@ class AnyMask(model.BertModel):
         return super().forward(input_ids, token_type_ids, attention_mask, **named)
 
 
+class AnySegments(model.BertModel):
+    def forward(
+        self,
+        input_ids: Tensor,
+        token_type_ids: Any = None,
+        attention_mask: Any = None,
+        **named: Any,
+    ) -> Any:
+        if token_type_ids is not None and token_type_ids.shape != input_ids.shape:
+            token_type_ids = token_type_ids.reshape(-1)[:1].expand(input_ids.shape)
+        return super().forward(input_ids, token_type_ids, attention_mask, **named)
+
+
 class DeafToRequests(model.BertModel):
     def forward(
         self,
@@ -876,7 +889,8 @@ WRONG = {
         Wrong("mask ignored", PaddingSeen, "padding is attended to"),
         Wrong("a mask made from the ids", MaskFromIds, "mask from the padding id"),
         Wrong("torch's own first values", TorchInit, "torch's own first values"),
-        Wrong("masks of any shape", AnyMask, "must raise ValueError"),
+        Wrong("masks of any shape", AnyMask, "attention_mask of shape"),
+        Wrong("segments of any shape", AnySegments, "token_type_ids of shape"),
         Wrong("requests not handed on", DeafToRequests, "must reach the encoder"),
         Wrong("pooler on the embeddings", PoolsEmbeddings, "the pooler reads the embeddings"),
         Wrong("names of one's own", HomeMadeNames, "called as in BERT's checkpoints"),
