@@ -41,7 +41,7 @@ def key_mask(attention_mask: Tensor) -> Tensor:
     if attention_mask.dim() != 2:
         raise ValueError(
             "attention_mask must have shape (batch, seq), "
-            f"not {tuple(attention_mask.shape)}"
+            f"not {tuple(attention_mask.shape)}: one row for each text"
         )
     return attention_mask.bool()[:, None, None, :]
 
