@@ -35,12 +35,13 @@ def key_mask(attention_mask: Tensor) -> Tensor:
     """
     if attention_mask.is_floating_point():
         raise TypeError(
-            f"attention_mask must be bool or integer (1 = token, 0 = padding), not "
-            f"{attention_mask.dtype}: compare it first, as in attention_mask > 0"
+            "attention_mask must be bool or integer (1 token, 0 padding), "
+            f"not {attention_mask.dtype}: compare it first, as in mask > 0"
         )
     if attention_mask.dim() != 2:
         raise ValueError(
-            f"attention_mask must have shape (batch, seq), not {tuple(attention_mask.shape)}"
+            "attention_mask must have shape (batch, seq), "
+            f"not {tuple(attention_mask.shape)}: one row for each text"
         )
     return attention_mask.bool()[:, None, None, :]
 
