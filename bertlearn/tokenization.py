@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bertlearn.data import vocabulary
-from bertlearn.data.characters import category, decompose, lower
+from bertlearn.text import vocabulary
+from bertlearn.text.characters import category, decompose, lower
 
 __all__ = [
     "SPECIALS",

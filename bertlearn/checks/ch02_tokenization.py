@@ -1048,9 +1048,13 @@ def _gain(n: int, a: int, b: int, total: int) -> float:
 
 
 def _best(
-    words: Sequence[Sequence[str]], counts: Sequence[int], score: Callable
-) -> tuple[str, str] | None:
-    """The pair with the highest score, the first in the alphabet of equal ones."""
+    words: Sequence[Sequence[str]],
+    counts: Sequence[int],
+    score: Callable,
+    *,
+    last: bool = False,
+) -> tuple[str, str]:
+    """The pair with the highest score, the first (or last) in the alphabet of equal ones."""
     single: Counter[str] = Counter()
     pairs: Counter[tuple[str, str]] = Counter()
     for pieces, count in zip(words, counts, strict=True):
@@ -1061,7 +1065,7 @@ def _best(
     total = sum(single.values())
     scores = {p: score(n, single[p[0]], single[p[1]], total) for p, n in pairs.items()}
     top = [p for p, value in scores.items() if value >= max(scores.values()) - 1e-9]
-    return min(top) if top else None
+    return max(top) if last else min(top)
 
 
 def _best_mistakes(words: list, counts: list) -> dict[str, Any]:
@@ -1102,8 +1106,9 @@ def _corpus(t: Toolbox) -> tuple[list[list[str]], list[int]]:
                 words.append(_spell(word))
         counts = [t.integer(1, 30) for _ in words]
         right = _best(words, counts, _gain)
+        again = _best(words, counts, _gain, last=True)  # another, if two are equally good
         wrong = list(_best_mistakes(words, counts).values())
-        if len({right, *wrong}) == 1 + len(wrong):
+        if len({right, *wrong}) == 1 + len(wrong) and right == again:
             return words, counts
 
 
@@ -1567,11 +1572,11 @@ def _same_cut(t: Toolbox, cut_word: Any, word: str, vocab: list[str]) -> None:
     mended = sorted(itertools.product((False, True), repeat=3), key=sum, reverse=True)
     for marks, singles, whole in mended:  # the fewest bugs that explain it
         if not marks:
-            said = "a piece inside a word is found as if it began one: it needs its mark"
+            said = "a piece from inside the word looks as if it began a word"
         elif not singles:
-            said = "a piece of one letter inside a word is never tried"
+            said = "a part that the vocabulary holds was not found"
         else:
-            said = "one part is unknown, and the others are kept: the word is unknown"
+            said = "something is left of a word of which a part is unknown"
         wrong = _stub(word, vocab, marks=marks, singles=singles, whole=whole)
         t.that(got != wrong or got == want, said, expected=repr(want), got=repr(got))
     t.equal(got, want, f"cut_word({word!r}, vocab)")
