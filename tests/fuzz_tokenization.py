@@ -11,10 +11,15 @@ that their rarest letters occur as pieces; two are the published one of MiniLM, 
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
+import json
+import platform
 import random
 import sys
 import time
+import unicodedata
 from collections.abc import Iterator
+from pathlib import Path
 
 from bertlearn.data import sources
 from bertlearn.tokenization import BertTokenizer, Encoding, count_words, train_wordpiece
@@ -134,6 +139,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--count", type=int, default=100_000, help="strings to generate")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, help="write the result to this file")
     chosen = parser.parse_args()
     both, rng = tokenizers(chosen.seed), random.Random(chosen.seed)
     bad, tokens, start = 0, 0, time.perf_counter()
@@ -143,10 +149,18 @@ def main() -> int:
         bad += bool(found)
         for line in found[:3] if bad <= 10 else ():
             print(f"string {number}: {line}")
+    seconds = time.perf_counter() - start
     print(
         f"{chosen.count:,} strings, {len(both)} tokenizers, {tokens:,} tokens compared in "
-        f"{time.perf_counter() - start:.0f} s: {bad} strings with a difference"
+        f"{seconds:.0f} s: {bad} strings with a difference"
     )
+    if chosen.json:
+        record = {"strings": chosen.count, "seed": chosen.seed, "vocabularies": len(both)}
+        record |= {"tokens": tokens, "differences": bad, "seconds": round(seconds)}
+        record |= {"tokenizers": importlib.metadata.version("tokenizers")}
+        record |= {"python": platform.python_version(), "unicode": unicodedata.unidata_version}
+        chosen.json.parent.mkdir(parents=True, exist_ok=True)
+        chosen.json.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
     return int(bad > 0)
 
 
