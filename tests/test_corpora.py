@@ -1,6 +1,6 @@
 """Corpora: the documents are complete, in order and as documented; sentences split as promised.
 
-The corpora are read from the real sources (fetched once, 9 MB); those tests are skipped, loudly,
+The corpora are read from the real sources (fetched once, 13 MB); those tests are skipped, loudly,
 where they are neither cached nor to be had.
 
 Run: python -m pytest tests/test_corpora.py
@@ -21,7 +21,7 @@ def documents(name: str) -> list[Document]:
         sources.fetch(name)
     except sources.SourceError as error:
         pytest.skip(f"THE CORPUS {name} WAS NOT TESTED: {error}")
-    return list(getattr(corpora, name)())
+    return list(getattr(corpora, name.replace("-", "_"))())
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +32,11 @@ def sotu() -> list[Document]:
 @pytest.fixture(scope="module")
 def wiki() -> list[Document]:
     return documents("wiki")
+
+
+@pytest.fixture(scope="module")
+def china_law() -> list[Document]:
+    return documents("china-law")
 
 
 # ---- documents ----------------------------------------------------------------------------------
@@ -71,6 +76,17 @@ def test_wiki_keeps_summary_and_description_apart(wiki):
     assert hades.text.startswith("Hades, in the ancient Greek religion and mythology,")
     assert hades.meta["topic"] == "Philosophy and religion"
     assert hades.meta["description"] and hades.meta["description"] not in hades.text[:20]
+
+
+def test_china_law_is_what_is_in_force(china_law):
+    assert len({document.id for document in china_law}) == len(china_law) == 352
+    dates = [document.meta["date"] for document in china_law]
+    assert dates == sorted(dates) and all(len(date) == 10 for date in dates)
+    assert sum(document.meta["articles"] for document in china_law) == 23_490
+    assert len({document.meta["department"] for document in china_law}) == 8
+    code = next(each for each in china_law if each.title == "中华人民共和国民法典")
+    assert code.meta["date"] == "2020-05-28" and code.meta["articles"] == 1260
+    assert code.text.split("\n\n")[1].startswith("民法调整平等主体的自然人、法人和非法人组织")
 
 
 def test_readers_are_lazy_and_can_be_read_twice(sotu):

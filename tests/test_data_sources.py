@@ -182,7 +182,7 @@ def test_the_pins_of_minilm_are_the_published_ones():
 def test_an_unknown_name_lists_the_sources_and_the_nearest():
     with pytest.raises(sources.UnknownSourceError) as error:
         sources.fetch("mini-lm")
-    assert_one_sentence(error, "minilm, sotu, wiki", "Did you mean minilm?")
+    assert_one_sentence(error, "minilm, sotu, wiki, china-law", "Did you mean minilm?")
 
 
 def test_importing_the_sources_loads_nothing_heavy():

@@ -25,9 +25,10 @@ ROOT = Path(__file__).parents[1]
 CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
 SOLUTIONS = sorted((ROOT / "solutions").glob("*.ipynb"))
 
-# The top floor of the package and the chapters that build it. Modules without a chapter yet
-# (tokenization: chapter 02) join when their chapter does.
+# The top floor of the package and the chapters that build it. Modules without a chapter yet join
+# when their chapter does.
 TAUGHT = {
+    "tokenization": ["02"],
     "config": ["03"],
     "embeddings": ["03"],
     "attention": ["04"],

