@@ -21,7 +21,9 @@ __all__ = [
     "BertForPreTrainingOutput",
     "BertLMPredictionHead",
     "BertModel",
+    "BertOnlyMLMHead",
     "BertPooler",
+    "BertPreTrainingHeads",
     "BertPredictionHeadTransform",
     "MaskedLMOutput",
     "init_weights",
@@ -185,6 +187,14 @@ class BertLMPredictionHead(nn.Module):
         return self.decoder(self.transform(hidden_states))
 
 
+class BertOnlyMLMHead(nn.Module):
+    """The one head of ``BertForMaskedLM``; it exists for the names that files use."""
+
+    def __init__(self, config: BertConfig):
+        super().__init__()
+        self.predictions = BertLMPredictionHead(config)
+
+
 @dataclass
 class MaskedLMOutput:
     """What ``BertForMaskedLM`` returns.
@@ -235,13 +245,13 @@ class BertForMaskedLM(Pretrained, nn.Module):
         super().__init__()
         self.config = config
         self.bert = BertModel(config, add_pooling_layer=False)
-        self.cls = nn.ModuleDict({"predictions": BertLMPredictionHead(config)})
+        self.cls = BertOnlyMLMHead(config)
         init_weights(self.cls, config)
         self.tie_weights()
 
     def tie_weights(self) -> None:
         """Use the token embeddings as the decoder's matrix."""
-        self.cls["predictions"].tie_weights(self.bert.embeddings.word_embeddings)
+        self.cls.predictions.tie_weights(self.bert.embeddings.word_embeddings)
 
     def forward(
         self,
@@ -258,11 +268,20 @@ class BertForMaskedLM(Pretrained, nn.Module):
                 labels, logits are computed for these places only.
         """
         hidden = self.bert(input_ids, token_type_ids, attention_mask).last_hidden_state
-        logits, loss = masked_lm_loss(self.cls["predictions"], hidden, labels)
+        logits, loss = masked_lm_loss(self.cls.predictions, hidden, labels)
         return MaskedLMOutput(logits, loss)
 
 
 # ---- both heads: chapter 07 ---------------------------------------------------------------------
+
+
+class BertPreTrainingHeads(nn.Module):
+    """A score for each word, and one for each answer to "does B follow A?"."""
+
+    def __init__(self, config: BertConfig):
+        super().__init__()
+        self.predictions = BertLMPredictionHead(config)
+        self.seq_relationship = nn.Linear(config.hidden_size, 2)
 
 
 @dataclass
@@ -294,18 +313,13 @@ class BertForPreTraining(Pretrained, nn.Module):
         super().__init__()
         self.config = config
         self.bert = BertModel(config)
-        self.cls = nn.ModuleDict(
-            {
-                "predictions": BertLMPredictionHead(config),
-                "seq_relationship": nn.Linear(config.hidden_size, 2),
-            }
-        )
+        self.cls = BertPreTrainingHeads(config)
         init_weights(self.cls, config)
         self.tie_weights()
 
     def tie_weights(self) -> None:
         """Use the token embeddings as the decoder's matrix."""
-        self.cls["predictions"].tie_weights(self.bert.embeddings.word_embeddings)
+        self.cls.predictions.tie_weights(self.bert.embeddings.word_embeddings)
 
     def forward(
         self,
@@ -323,10 +337,8 @@ class BertForPreTraining(Pretrained, nn.Module):
             next_sentence_label: ``(batch,)``, 0 if B follows A, 1 if it does not.
         """
         encoded = self.bert(input_ids, token_type_ids, attention_mask)
-        logits, mlm_loss = masked_lm_loss(
-            self.cls["predictions"], encoded.last_hidden_state, labels
-        )
-        scores = self.cls["seq_relationship"](encoded.pooler_output)  # (batch, 2)
+        logits, mlm_loss = masked_lm_loss(self.cls.predictions, encoded.last_hidden_state, labels)
+        scores = self.cls.seq_relationship(encoded.pooler_output)  # (batch, 2)
         pair_loss = None
         if next_sentence_label is not None:
             pair_loss = F.cross_entropy(scores, next_sentence_label)
