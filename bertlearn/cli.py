@@ -158,6 +158,57 @@ def data_unbundle(archive: Annotated[Path, typer.Argument(metavar="FILE")]) -> N
         typer.echo(f"Skipped {name}: this version of bertlearn does not use it.", err=True)
 
 
+@data.command("build")
+def data_build(
+    source: Annotated[
+        list[str],
+        typer.Option(
+            metavar="WHAT",
+            help="A corpus (sotu, wiki, encyclopedia, china-law, pfr, reviews), a .txt or .jsonl "
+            "file, a folder of .txt files, or hf:NAME[:CONFIG]. Can be given several times.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder to write.")],
+    tokenizer: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A vocab.txt or tokenizer.json.")
+    ] = None,
+    vocab_size: Annotated[
+        int | None, typer.Option(min=1, help="Or learn a vocabulary of so many pieces.")
+    ] = None,
+    lowercase: Annotated[
+        bool | None,
+        typer.Option(
+            "--lowercase/--no-lowercase",
+            help="Strip accents and case. If not given: as the tokenizer's file says, else yes.",
+        ),
+    ] = None,
+    blank_lines: Annotated[
+        bool, typer.Option("--blank-lines", help="In .txt files a blank line ends a document.")
+    ] = False,
+) -> None:
+    """Turn documents into the token files that pre-training reads.
+
+    Duplicates are left out, each document gets its split. If it is interrupted, the same command
+    goes on where it was.
+    """
+    if (tokenizer is None) == (vocab_size is None):
+        raise typer.BadParameter("give either --tokenizer FILE or --vocab-size N")
+    from bertlearn.data import shards
+
+    there = out.exists()
+    built = shards.build(
+        source, out, tokenizer, vocab_size, lowercase, blank_lines=blank_lines, progress=True
+    )
+    if there:
+        typer.echo(f"{out} is there already, from the same sources and options: nothing was done.")
+    columns = ("documents", "sentences", "tokens", "duplicates")
+    typer.echo(f"{'':<16}" + "".join(f"{column:>13}" for column in columns))
+    for name, row in {**built.meta["sources"], **built.meta["splits"]}.items():
+        cells = "".join(f"{row[column]:>13,}" for column in columns if column in row)
+        typer.echo(f"{name:<16}{cells}")
+    typer.echo(f"{built.vocab_size:,} pieces in the vocabulary; all of it in {out}")
+
+
 # ---- exercises and grading ----------------------------------------------------------------------
 
 
