@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 import torch
 from torch import Tensor, nn
@@ -84,6 +85,19 @@ class Batch:
     def targets(self) -> int:
         """How many tokens are asked for."""
         return int((self.labels != IGNORE).sum())
+
+    def split(self, size: int) -> list[Batch]:
+        """The same rows in batches of at most ``size``."""
+        starts = range(0, len(self.input_ids), size)
+        return [self._each(itemgetter(slice(start, start + size))) for start in starts]
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same on another device."""
+        return self._each(lambda x: x.to(device))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        columns = {name: x if x is None else change(x) for name, x in vars(self).items()}
+        return Batch(**columns)  # type: ignore[arg-type]
 
 
 def pack(

@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bertlearn.data.shards import CONTINUES
 from bertlearn.masking import mask_tokens
 from bertlearn.pairs import next_sentence_pairs, sentence_order_pairs
 from bertlearn.pretraining import Batch, Row, collate, like_lengths, pack, pair_row
 
-CONTINUES = 1 << 30  # set on a token that continues the word of the token before
 OBJECTIVES = ("mlm", "nsp", "sop")
 
 

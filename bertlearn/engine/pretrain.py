@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import platform
 import signal
@@ -14,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from tqdm import tqdm
 
 from bertlearn.data.shards import TokenData
@@ -298,7 +298,8 @@ class _Run:
         self.bare = BertForPreTraining(self.config).to(processes.device).train()
         if self.recipe.from_frequencies:
             start_from_frequencies(self.bare, torch.as_tensor(tokens.unigram_counts))
-        self.model = processes.wrap(self.bare, options.fsdp)
+        idle = any(phase.objective == "mlm" for phase in self.recipe.phases)
+        self.model = processes.wrap(self.bare, options.fsdp, idle)
         r = self.recipe
         self.optimizer = make_optimizer(self.model, r.betas, r.eps, r.weight_decay)
         torch.manual_seed(seed_of(self.seed, "dropout", processes.rank))
@@ -482,8 +483,8 @@ class _Run:
                     last_saved = time.perf_counter()
 
     def _save(self) -> None:
-        state = self.state()
-        _attempt((lambda: self.folder.save(self.done, state)) if self.folder else None, self.processes)
+        state, folder = self.state(), self.folder
+        _attempt((lambda: folder.save(self.done, state)) if folder else None, self.processes)
 
     def _give_up(self, batch: Batch, error: NonFiniteLoss) -> None:
         """Write the batch that broke the run, and stop."""
@@ -491,8 +492,8 @@ class _Run:
         if self.folder:
             torch.save({"step": self.done, "batch": dataclasses.asdict(batch)}, path)
         raise RunError(
-            f"step {self.done}: {error}. The batch is in {path.name}; the last checkpoint is sound. "
-            f"A lower learning rate or a longer warm-up helps most often"
+            f"step {self.done}: {error}. The batch is in {path.name}; the last checkpoint is "
+            f"sound. A lower learning rate or a longer warm-up helps most often"
         ) from None
 
     # ---- what is written down
@@ -519,7 +520,8 @@ class _Run:
             if batches:
                 with self.precision():
                     result = evaluate(
-                        self.model, [batch.to(self.processes.device) for batch in batches]
+                        self.model if self.options.fsdp else self.bare,
+                        [batch.to(self.processes.device) for batch in batches],
                     )
                 if prefix:
                     assert result.pair_accuracy is not None
@@ -578,7 +580,7 @@ class _Run:
             tokenizer.save(target / "tokenizer.json")
             records = self.folder.records()
             counts = torch.as_tensor(self.tokens.unigram_counts)
-            last = next((r for r in reversed(records) if "held_out_loss" in r), {})
+            last: dict[str, Any] = next((r for r in reversed(records) if "held_out_loss" in r), {})
             summary = {
                 **{name: value for name, value in last.items() if name.startswith("held_out")},
                 "steps": self.steps,
@@ -590,13 +592,9 @@ class _Run:
                 "tokens_per_second": round(self.tokens_read / self.seconds, 1),
                 "share_of_matmul_peak": round(self._speed() / matmul_peak(self.dtype), 3),
             }
-            text = _as_json(summary)
+            text = json.dumps(summary, indent=2) + "\n"
             write_atomically(out / "result.json", text.encode())
-            from bertlearn import plots
-
-            plots.training_curve(records, summary["uniform_loss"], summary["unigram_loss"]).savefig(
-                out / "loss.png"
-            )
+            draw_losses(records, summary["uniform_loss"], summary["unigram_loss"], out / "loss.png")
         return target
 
     def _speed(self) -> float:
@@ -609,10 +607,20 @@ class _Run:
         return flops / self.seconds
 
 
-def _as_json(value: Any) -> str:
-    import json
+def draw_losses(records: list[dict[str, Any]], uniform: float, unigram: float, path: Path) -> None:
+    """Losses over tokens, in training and held out, with what guessing costs."""
+    from bertlearn import plots
 
-    return json.dumps(value, indent=2) + "\n"
+    lines = {"training": "mlm_loss", "held out": "held_out_loss"}
+    found = {name: [r for r in records if key in r] for name, key in lines.items()}
+    found = {name: rows for name, rows in found.items() if rows}
+    plots.curves(
+        {name: [r["tokens"] for r in rows] for name, rows in found.items()},
+        {name: [r[lines[name]] for r in rows] for name, rows in found.items()},
+        xlabel="tokens read",
+        ylabel="loss (nats)",
+        levels={"uniform": uniform, "unigram": unigram},
+    ).savefig(path)
 
 
 class _Signals:

@@ -9,13 +9,33 @@ from __future__ import annotations
 
 import os
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-__all__ = ["Processes"]
+__all__ = ["LossPair", "Processes"]
+
+
+class LossPair(NamedTuple):
+    """The two losses of ``BertForPreTraining``."""
+
+    mlm_loss: Tensor
+    pair_loss: Tensor | None
+
+
+class _Losses(nn.Module):
+    """A model that returns its losses only. What it returns besides would count as used, and
+    ``DistributedDataParallel`` would wait for gradients that never come."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, *batch: Tensor | None) -> LossPair:
+        output = self.model(*batch)
+        return LossPair(output.mlm_loss, output.pair_loss)
 
 
 class Processes:
@@ -41,7 +61,10 @@ class Processes:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
     ) -> None:
         if self.world > 1:
             dist.destroy_process_group()
@@ -75,8 +98,15 @@ class Processes:
         dist.all_gather_object(found, value)
         return found
 
-    def wrap(self, model: nn.Module, fsdp: bool = False) -> nn.Module:
-        """The model as it trains together with its copies."""
+    def wrap(self, model: nn.Module, fsdp: bool = False, idle: bool = False) -> nn.Module:
+        """The model as it trains together with its copies.
+
+        Args:
+            model: the same in all processes.
+            fsdp: shard its weights.
+            idle: some of its parameters get no gradient in some steps (the pair head, while rows
+                are not pairs).
+        """
         if self.world == 1:
             return model
         if fsdp:
@@ -84,7 +114,7 @@ class Processes:
             from torch.distributed.fsdp import fully_shard
 
             mesh = init_device_mesh(self.device.type, (self.world,))
-            for layer in model.bert.encoder.layer:  # type: ignore[union-attr,operator]
+            for layer in model.bert.encoder.layer:  # type: ignore[union-attr]
                 fully_shard(layer, mesh=mesh)
-            return fully_shard(model, mesh=mesh)
-        return nn.parallel.DistributedDataParallel(model)
+            return fully_shard(model, mesh=mesh)  # type: ignore[return-value]
+        return nn.parallel.DistributedDataParallel(_Losses(model), find_unused_parameters=idle)

@@ -75,9 +75,11 @@ class Recipe:
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Recipe:
         """The inverse of ``to_dict``."""
-        phases = tuple(Phase(**phase) for phase in fields["phases"])
-        pairs = {name: tuple(fields[name]) for name in ("betas", "mix") if name in fields}
-        return cls(**{**fields, **pairs, "phases": phases})
+        changed: dict[str, Any] = {"phases": tuple(Phase(**phase) for phase in fields["phases"])}
+        for name in ("betas", "mix"):  # lists in JSON
+            if name in fields:
+                changed[name] = tuple(fields[name])
+        return cls(**{**fields, **changed})
 
 
 def _size(layers: int, hidden: int, positions: int = 128, dropout: float = 0.0) -> dict[str, Any]:
