@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -194,7 +195,13 @@ def _work_folder(job: _Job, key: str) -> Iterator[None]:
         if not mark.exists() or mark.read_text(encoding="ascii") != key:
             _empty(work)
             mark.write_text(key, encoding="ascii")
-        yield
+        try:
+            yield
+        except BaseException:
+            if any(work.glob("keys-*.npy")):  # there is something to go on from
+                raise
+            shutil.rmtree(work, ignore_errors=True)
+            raise
     shutil.rmtree(work, ignore_errors=True)
 
 
@@ -249,8 +256,7 @@ def _collect(job: _Job) -> list[np.ndarray]:
     stream = _documents(job.inputs)
     done = sum(map(len, parts))
     with job.bar("reading") as bar:
-        for _ in range(done):
-            next(stream)
+        next(itertools.islice(stream, done, done), None)
         bar.update(done)
         while (part := _collect_part(job, len(parts), stream)) is not None:
             parts.append(part)

@@ -258,11 +258,11 @@ def _tagged(line: str) -> Words:
 
 
 def _joined(words: Words) -> str:
-    """A line of words as text: blanks only between two that would run into each other."""
+    """A line of words as text: a blank only between Latin letters or digits of two words."""
     text = ""
     for word, _ in words:
-        latin = text[-1:].isascii() and text[-1:].isalnum() and word[0].isascii()
-        text += f" {word}" if latin and word[0].isalpha() and text[-1].isalpha() else word
+        apart = re.match(r"[0-9A-Za-z]", word) and re.search(r"[0-9A-Za-z]$", text)
+        text += f" {word}" if apart else word
     return text
 
 

@@ -16,7 +16,8 @@ VALID, TEST = int(0.90 * 2**64), int(0.95 * 2**64)
 
 def place_of(source: str, document_id: str) -> int:
     """A document's place between 0 and 2**64 - 1: the first 8 bytes of a sha256, as a number."""
-    digest = hashlib.sha256(f"{source}/{document_id}".encode()).digest()
+    name = f"{source}/{document_id}".encode("utf-8", "surrogatepass")
+    digest = hashlib.sha256(name).digest()
     return int.from_bytes(digest[:8], "big")
 
 
