@@ -76,6 +76,17 @@ class Batch:
     next_sentence_label: Tensor | None = None
 
     @property
+    def inputs(self) -> tuple[Tensor | None, ...]:
+        """All of it in the order in which ``BertForPreTraining`` takes it."""
+        return (
+            self.input_ids,
+            self.token_type_ids,
+            self.attention_mask,
+            self.labels,
+            self.next_sentence_label,
+        )
+
+    @property
     def tokens(self) -> int:
         """How many tokens are not padding."""
         mask = self.attention_mask
@@ -301,13 +312,7 @@ def train_step(
     sums = torch.zeros(2, dtype=torch.float64)
     pairs = batches[0].next_sentence_label is not None
     for batch in batches:
-        output = model(
-            batch.input_ids,
-            batch.token_type_ids,
-            batch.attention_mask,
-            batch.labels,
-            batch.next_sentence_label,
-        )
+        output = model(*batch.inputs)
         loss = output.mlm_loss * (batch.targets / max(targets, 1))
         sums[0] += loss.item()
         if output.pair_loss is not None:
@@ -353,13 +358,7 @@ def evaluate(model: nn.Module, batches: Iterable[Batch]) -> Evaluation:
     model.eval()
     loss, top1, top5, targets, right, pairs = 0.0, 0, 0, 0, 0, 0
     for batch in batches:
-        output = model(
-            batch.input_ids,
-            batch.token_type_ids,
-            batch.attention_mask,
-            batch.labels,
-            batch.next_sentence_label,
-        )
+        output = model(*batch.inputs)
         truth = batch.labels[batch.labels != IGNORE]
         guesses = output.prediction_logits.topk(5).indices  # (targets, 5)
         loss += output.mlm_loss.item() * len(truth)
