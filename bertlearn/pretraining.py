@@ -25,6 +25,7 @@ __all__ = [
     "NonFiniteLoss",
     "Row",
     "StepResult",
+    "blind_loss",
     "collate",
     "decay_groups",
     "evaluate",
@@ -189,6 +190,26 @@ def unigram_entropy(counts: Tensor) -> float:
     """The loss, in nats, of a model that knows how frequent each word is and nothing else."""
     shares = counts.double() / counts.sum()
     return float(torch.special.entr(shares).sum())
+
+
+def blind_loss(counts: Tensor, mix: tuple[float, float, float] = (0.8, 0.1, 0.1)) -> float:
+    """The loss, in nats, of a model that sees what stands at the blank and nothing around it.
+
+    A word that was left as it is can be copied, so this lies below the unigram entropy: by half a
+    nat with the usual mix. What a model has learned from context begins below this line. It is
+    the conditional entropy H(word | seen) = H(word) + H(seen | word) - H(seen).
+
+    Args:
+        counts: ``(vocab,)`` how often each word occurs.
+        mix: shares of [MASK], random word and unchanged, see ``masking.replace_tokens``.
+    """
+    masked, random_word, kept = mix
+    drawn = random_word / len(counts)  # the share of each word, drawn by chance
+    seen = torch.cat([torch.tensor([masked]), kept * counts.double() / counts.sum() + drawn])
+    given = torch.full((len(counts) + 1,), drawn, dtype=torch.float64)
+    given[0], given[1] = masked, kept + drawn  # [MASK], the word itself, any other
+    entropies = torch.special.entr(given).sum() - torch.special.entr(seen).sum()
+    return unigram_entropy(counts) + float(entropies)
 
 
 @torch.no_grad()

@@ -35,6 +35,7 @@ TAUGHT = {
     "encoder": ["05"],
     "model": ["05"],
     "accounting": ["05"],
+    "pretraining": ["08"],
 }
 
 

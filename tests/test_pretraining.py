@@ -26,6 +26,7 @@ from bertlearn.pretraining import (
     Batch,
     NonFiniteLoss,
     Row,
+    blind_loss,
     collate,
     decay_groups,
     evaluate,
@@ -170,6 +171,23 @@ def test_the_entropy_of_counts_by_hand():
     assert unigram_entropy(torch.tensor([4, 2, 1, 1, 0])) == pytest.approx(
         0.5 * math.log(2) + 0.25 * math.log(4) + 0.25 * math.log(8)
     )
+
+
+def test_without_context_a_copied_word_still_helps():
+    """Against a model of two tables that was given nothing but what stands at the blank."""
+    counts = torch.tensor([2000 // (i + 1) for i in range(40)])
+    assert blind_loss(counts, (1.0, 0.0, 0.0)) == pytest.approx(unigram_entropy(counts))
+    assert unigram_entropy(counts) - blind_loss(counts) > 0.1
+    rng = torch.Generator().manual_seed(0)
+    true = torch.multinomial(counts.double(), 400_000, True, generator=rng)[None] + 1
+    seen, labels = mask_tokens(
+        true, rng, vocab_size=41, mask_id=0, special_ids=(0,), rate=1.0, mix=(0.8, 0.1, 0.1)
+    )
+    joint = torch.zeros(41, 41, dtype=torch.float64)
+    joint.index_put_((labels[0], seen[0]), torch.ones(400_000).double(), accumulate=True)
+    joint /= joint.sum()
+    found = -torch.special.xlogy(joint, joint / joint.sum(0)).nansum().item()
+    assert blind_loss(counts) == pytest.approx(found, abs=0.01)
 
 
 def test_a_fresh_model_loses_the_logarithm_of_the_vocabulary():

@@ -167,7 +167,8 @@ def _(t: Toolbox, like_lengths: Any) -> None:
         "rows of equal length always come together in the same batches: shuffle before you sort",
     )
     kept = [{name for batch in _names(one) for name in batch} for one in drawn]
-    left_out = {100 + i for i in range(55)} - set.intersection(*kept)
+    always = set.intersection(*kept)
+    left_out = {100 + i for i in range(55)} - always
     t.that(
         len(left_out) > 20,
         "the same rows are left out each time: draw what is left out before you sort",
@@ -305,6 +306,48 @@ def _(t: Toolbox, unigram_entropy: Any) -> None:
     t.close(unigram_entropy(torch.full((8192,), 3)), math.log(8192), "8,192 equal counts")
     counts = t.ids(1000, 500)
     t.close(unigram_entropy(counts), _entropy(counts), "500 counts", atol=1e-9, rtol=1e-9)
+
+
+blind = Check("08.blind_loss", "the loss without context", ("blind_loss",))
+
+
+def _blind(counts: Tensor, mix: tuple[float, float, float]) -> float:
+    """By adding up over every true word and everything that can be seen in its place."""
+    p, n = (counts / counts.sum()).double(), len(counts)
+    joint = mix[1] / n * p[:, None].expand(n, n) + mix[2] * torch.diag(p)  # (true, seen)
+    posterior = joint / joint.sum(0, keepdim=True).clamp(min=1e-30)
+    return mix[0] * _entropy(counts) - float(torch.special.xlogy(joint, posterior).sum())
+
+
+@blind.case("with [MASK] alone it is the entropy of the counts; with all words kept it is 0")
+def _(t: Toolbox, blind_loss: Any) -> None:
+    counts = t.ids(99, 40, low=1)
+    t.close(blind_loss(counts, (1.0, 0.0, 0.0)), _entropy(counts), "all blanks [MASK]", atol=1e-6)
+    t.close(
+        blind_loss(counts, (0.0, 0.0, 1.0)),
+        0.0,
+        "all words left as they are",
+        atol=1e-6,
+        suspects={"a word that is left as it is can be read: it costs nothing": _entropy(counts)},
+    )
+
+
+@blind.case("any mix, against the sum over all true and seen words")
+def _(t: Toolbox, blind_loss: Any) -> None:
+    counts = t.ids(500, 60)
+    counts[:5] = 0
+    for mix in ((0.8, 0.1, 0.1), (0.5, 0.2, 0.3), (0.9, 0.1, 0.0)):
+        t.close(
+            blind_loss(counts, mix),
+            _blind(counts, mix),
+            f"the loss with {mix}",
+            atol=1e-6,
+            suspects={
+                "a seen word may be one drawn by chance: it cannot be copied for certain": (
+                    (mix[0] + mix[1]) * _entropy(counts)
+                ),
+            },
+        )
 
 
 start = Check(
@@ -954,6 +997,7 @@ def _adamw(
     rate: float,
     decay: float,
     correct: bool,
+    *,
     kind: str = "",
 ) -> tuple[Tensor, Tensor, Tensor]:
     b1, b2, eps = 0.9, 0.999, 1e-6
@@ -964,8 +1008,8 @@ def _adamw(
     move = top / (root.sqrt() + eps)
     if kind == "inside":
         move = top / (root + eps).sqrt()
-    if kind != "coupled":
-        move = move + (decay * weight if kind != "unscaled" else 0)
+    if kind in ("", "inside"):
+        move = move + decay * weight
     new = weight - rate * move
     return (new - decay * weight if kind == "unscaled" else new), m, v
 
@@ -976,7 +1020,7 @@ def _adamw_suspects(*given: Any) -> dict[str, Tensor]:
         "the decay went into the gradient, where it is divided by the root of v: subtract "
         "rate * decay * weight": _adamw(*given, kind="coupled")[0],
         "the decay is not multiplied by the rate": _adamw(*given, kind="unscaled")[0],
-        "there is no decay": _adamw(*given[:6], 0.0, given[7])[0],
+        "there is no decay": _adamw(*given, kind="none")[0],
         "the bias correction is there when it should not be, or the other way round": (
             _adamw(*flipped)[0]
         ),
@@ -1135,7 +1179,7 @@ useful = Check(
 )
 
 
-def _share(lengths: list[int], size: int, window: int, kind: str = "") -> float:
+def _share(lengths: list[int], size: int, window: int, *, kind: str = "") -> float:
     rows = list(lengths)
     if kind == "all":
         window = len(rows)
@@ -1159,15 +1203,17 @@ def _share_suspects(*given: Any) -> dict[str, float]:
     return {
         "this is the share of waste: return that of text": 1 - _share(*given),
         "every row was padded to the longest of all: each batch has a longest of its own": (
-            _share(*given, "longest")
+            _share(*given, kind="longest")
         ),
-        "you sorted everything: rows are sorted within each window only": _share(*given, "all"),
-        "the rows were not sorted within their window": _share(*given, "none"),
+        "you sorted everything: rows are sorted within each window only": _share(
+            *given, kind="all"
+        ),
+        "the rows were not sorted within their window": _share(*given, kind="none"),
         "the mean of the batches' shares counts a short batch as much as a long one": (
-            _share(*given, "mean")
+            _share(*given, kind="mean")
         ),
-        "the last batch is left out": _share(*given, "drop"),
-        "the last batch has fewer rows: count those that are there": _share(*given, "last"),
+        "the last batch is left out": _share(*given, kind="drop"),
+        "the last batch has fewer rows: count those that are there": _share(*given, kind="last"),
     }
 
 
@@ -1265,6 +1311,7 @@ days = Check(
     ("training_days",),
     difficulty=3,
     minutes=20,
+    hides=("pretraining.training_flops", "accounting.forward_flops_per_token"),
     reminder="Tokens of a phase times operations of a token, over operations a second, over "
     "86,400 seconds a day.",
 )
@@ -1278,7 +1325,7 @@ _BASE = {
 }
 
 
-def _days(sizes: dict, phases: list, peak: float, share: float, kind: str = "") -> float:
+def _days(sizes: dict, phases: list, peak: float, share: float, *, kind: str = "") -> float:
     config, total = BertConfig(**sizes), 0.0
     for steps, rows, length in phases:
         each = _flops(config, 128 if kind == "length" else length, 1.0 if kind == "head" else 0.15)
@@ -1293,13 +1340,17 @@ def _days(sizes: dict, phases: list, peak: float, share: float, kind: str = "") 
 
 def _days_suspects(*given: Any) -> dict[str, float]:
     return {
-        "this is the forward pass: training costs three times as much": _days(*given, "forward"),
-        "the machine does not reach its peak: multiply it by the share": _days(*given, "peak"),
-        "these are hours": _days(*given, "hours"),
-        "this is 6 N: count the products instead": _days(*given, "six"),
-        "the word scores are computed for the 15 percent that are asked for": _days(*given, "head"),
-        "a row has as many tokens as it is long": _days(*given, "rows"),
-        "the cost of a token depends on the length of its own phase": _days(*given, "length"),
+        "this is the forward pass: training costs three times as much": _days(
+            *given, kind="forward"
+        ),
+        "the machine does not reach its peak: multiply it by the share": _days(*given, kind="peak"),
+        "these are hours": _days(*given, kind="hours"),
+        "this is 6 N: count the products instead": _days(*given, kind="six"),
+        "the word scores are computed for the 15 percent that are asked for": _days(
+            *given, kind="head"
+        ),
+        "a row has as many tokens as it is long": _days(*given, kind="rows"),
+        "the cost of a token depends on the length of its own phase": _days(*given, kind="length"),
     }
 
 

@@ -16,11 +16,13 @@ from bertlearn.pretraining import (
     Evaluation,
     Row,
     StepResult,
+    blind_loss,
     collate,
     evaluate,
     like_lengths,
     pair_row,
     training_flops,
+    unigram_entropy,
 )
 from tests.known_wrong import Wrong
 
@@ -165,6 +167,18 @@ def entropy_of_nothing(counts: Tensor) -> float:
 def entropy_unweighted(counts: Tensor) -> float:
     shares = counts[counts > 0].double() / counts.sum()
     return float(-(shares.log() / len(counts)).sum())
+
+
+def blind_without_copies(counts: Tensor, mix: Any = (0.8, 0.1, 0.1)) -> float:
+    return unigram_entropy(counts)
+
+
+def blind_copies_for_certain(counts: Tensor, mix: Any = (0.8, 0.1, 0.1)) -> float:
+    return (1 - mix[2]) * unigram_entropy(counts)
+
+
+def blind_in_the_other_order(counts: Tensor, mix: Any = (0.8, 0.1, 0.1)) -> float:
+    return blind_loss(counts, (mix[0], mix[2], mix[1]))
 
 
 @torch.no_grad()
@@ -569,6 +583,11 @@ WRONG = {
         Wrong("bits for nats", entropy_in_bits, "this is in bits"),
         Wrong("the logarithm of 0", entropy_of_nothing, "0 log 0 counts as 0"),
         Wrong("every word counted once", entropy_unweighted, "by its share, not once"),
+    ],
+    "08.blind_loss": [
+        Wrong("no word can be copied", blind_without_copies, "it costs nothing"),
+        Wrong("every seen word is the right one", blind_copies_for_certain, "for certain"),
+        Wrong("the mix in another order", blind_in_the_other_order, "all words left as they are"),
     ],
     "08.start_from_frequencies": [
         Wrong("no smoothing", start_without_smoothing, "minus infinity"),
