@@ -1,4 +1,4 @@
-"""Token files: what is read is what the tokenizer gives, once, in one split; bad input has an answer.
+"""Token files: what is read is what the tokenizer gives, once, in one split; bad input has answers.
 
 Most tests build from a few made-up documents. Those at the end build from real corpora, and are
 skipped, loudly, where these are neither cached nor to be had.
@@ -97,7 +97,9 @@ def test_what_is_read_is_what_the_tokenizer_gives(quick, tokenizer):
         assert split.num_documents == len(split) == len(mine) > 0
         assert split.document_lengths.dtype == np.int64
         assert split.document_lengths.tolist() == [sum(map(len, d)) for d in found[name]]
-        assert split.num_tokens == split.document_lengths.sum() == data.meta["splits"][name]["tokens"]
+        assert (
+            split.num_tokens == split.document_lengths.sum() == data.meta["splits"][name]["tokens"]
+        )
         assert split.num_sentences == sum(map(len, found[name]))
         assert all(row.dtype == np.int32 for document in split for row in document)
     assert data.vocab_size == len(VOCAB) and data.tokenizer().vocab == tokenizer.vocab
@@ -127,7 +129,9 @@ def test_any_documents_come_back(texts, part_documents, lowercase):
     for name in SPLITS:
         mine = [d for d in kept.values() if split_of("made", d.id) == name]
         sound = [
-            Document(d.id, "", d.text.encode("utf-8", "ignore").decode().replace("[SEP]", "[ SEP ]"))
+            Document(
+                d.id, "", d.text.encode("utf-8", "ignore").decode().replace("[SEP]", "[ SEP ]")
+            )
             for d in mine
         ]
         assert found[name] == expect(sound, tokenizer)
@@ -309,7 +313,9 @@ def test_a_small_corpus_has_something_to_train_on_and_to_validate_with(tmp_path,
         sizes = [len(data.split(split)) for split in SPLITS]
         assert sizes[0] >= 1 and sizes[1] >= 1 and sum(sizes) == count
         ids = [d.id for d in make(count, name) if split_of("made", d.id) == "test"]
-        if len(ids) < count - 1 and any(split_of("made", d.id) == "train" for d in make(count, name)):
+        if len(ids) < count - 1 and any(
+            split_of("made", d.id) == "train" for d in make(count, name)
+        ):
             assert sizes[2] == len(ids)  # what is for the test is never trained on
 
 
