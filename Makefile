@@ -100,7 +100,7 @@ mistakes: dev-env  ## make the page of common mistakes again from tests/known_wr
 	@$(DPY) -m tests.known_wrong
 
 pins: dev-env  ## write the versions now in .venv-dev into constraints.txt
-	@{ sed -n '/^#/p;/^#/!q' constraints.txt; $(DPY) -m pip freeze --exclude-editable | sed 's/+cpu$$//' | sort -f; } > constraints.new
+	@{ sed -n '/^#/p;/^#/!q' constraints.txt; $(DPY) -m pip freeze --exclude-editable | grep -v '^bertlearn==' | sed 's/+cpu$$//' | sort -f; } > constraints.new
 	@mv constraints.new constraints.txt
 
 # ---------------------------------------------------------------- proving

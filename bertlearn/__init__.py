@@ -9,10 +9,19 @@ __version__ = "0.1.0"
 
 _HOME = {
     "BertConfig": "config",
+    "BertForMaskedLM": "model",
+    "BertForPreTraining": "model",
     "BertModel": "model",
     "BertTokenizer": "tokenization",
 }
-__all__ = ["BertConfig", "BertModel", "BertTokenizer", "__version__"]
+__all__ = [
+    "BertConfig",
+    "BertForMaskedLM",
+    "BertForPreTraining",
+    "BertModel",
+    "BertTokenizer",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -209,6 +209,102 @@ def data_build(
     typer.echo(f"{built.vocab_size:,} pieces in the vocabulary; all of it in {out}")
 
 
+# ---- pre-training -------------------------------------------------------------------------------
+
+
+@app.command()
+def pretrain(
+    data: Annotated[Path, typer.Option(metavar="DIR", help="Made by `bertlearn data build`.")],
+    out: Annotated[Path, typer.Option(metavar="RUN", help="The run's folder.")],
+    config: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The recipe: test, mini or base.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="How many steps.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Or for how long.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in RUN.")] = False,
+    save_minutes: Annotated[float, typer.Option(help="Between two checkpoints.")] = 5.0,
+    save_steps: Annotated[int, typer.Option(help="The same in steps; 0 counts minutes.")] = 0,
+    log_steps: Annotated[int, typer.Option(min=1, help="Steps to a line of the metrics.")] = 10,
+    dtype: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    dropout: Annotated[
+        float | None, typer.Option(help="Another dropout than the recipe's (its price: ch. 08).")
+    ] = None,
+    fsdp: Annotated[bool, typer.Option("--fsdp", help="Shard weights over processes.")] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Also write events: tensorboard --logdir RUN.")
+    ] = False,
+    progress: Annotated[bool, typer.Option(help="Show a bar.")] = True,
+) -> None:
+    """Pre-train a BERT on token files.
+
+    --minutes become steps by a short probe, and the steps are kept with the run. After Ctrl-C, a
+    crash or a kill, --resume goes on to the same result as if nothing had happened. For several
+    processes: torchrun --nproc-per-node N -m bertlearn pretrain ...
+    """
+    import dataclasses
+
+    from bertlearn.engine.pretrain import Options
+    from bertlearn.engine.pretrain import pretrain as run
+    from bertlearn.engine.recipes import RECIPES
+
+    if config is not None and config not in RECIPES:
+        raise typer.BadParameter(f"--config must be one of {', '.join(RECIPES)}, not {config!r}")
+    if config is None and not resume:
+        raise typer.BadParameter(f"choose a recipe with --config: {', '.join(RECIPES)}")
+    if resume and (steps is not None or minutes is not None):
+        raise typer.BadParameter("a resumed run has its steps already: leave --steps/--minutes out")
+    if not resume and (steps is None) == (minutes is None):
+        raise typer.BadParameter("say either --steps or --minutes")
+    if dtype not in ("auto", "fp32", "bf16"):
+        raise typer.BadParameter(f"--dtype must be auto, fp32 or bf16, not {dtype!r}")
+    recipe = None if config is None else RECIPES[config]
+    if recipe is not None and dropout is not None:
+        changes = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
+        recipe = dataclasses.replace(recipe, model={**recipe.model, **changes})
+    options = Options(
+        save_minutes=save_minutes,
+        save_steps=save_steps,
+        log_steps=log_steps,
+        dtype=dtype,
+        fsdp=fsdp,
+        tensorboard=tensorboard,
+        progress=progress,
+    )
+    model = run(
+        data,
+        out,
+        recipe,
+        name=config or "",
+        steps=steps,
+        minutes=minutes,
+        seed=seed,
+        resume=resume,
+        options=options,
+    )
+    if int(os.environ.get("RANK", "0")) == 0:
+        typer.echo(f"The model is in {model}; what was measured, in {out / 'result.json'}")
+
+
+@app.command()
+def fill(
+    text: Annotated[str, typer.Argument(help="With [MASK] where a word is missing.")],
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|DIR", help="bertlearn-mini-en, -zh, or a folder."),
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="Candidates to show.")] = 5,
+) -> None:
+    """Guess the words at [MASK].
+
+    Without --model, Chinese text goes to bertlearn-mini-zh and other text to bertlearn-mini-en.
+    """
+    from bertlearn.engine.fill import fill_blanks
+
+    for blank in fill_blanks(text, model, top):
+        typer.echo("  ".join(f"{word} {share:.3f}" for word, share in blank))
+
+
 # ---- exercises and grading ----------------------------------------------------------------------
 
 

@@ -1,18 +1,35 @@
-"""BERT, the encoder with its pooler. Built in chapter 05; the heads come in later chapters."""
+"""BERT: the encoder with its pooler (chapter 05), and the pre-training heads (06 and 07)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bertlearn.attention import key_mask
 from bertlearn.checkpoints import Pretrained
 from bertlearn.config import BertConfig
 from bertlearn.embeddings import BertEmbeddings
-from bertlearn.encoder import BaseModelOutput, BertEncoder
+from bertlearn.encoder import ACTIVATIONS, BaseModelOutput, BertEncoder
+from bertlearn.masking import IGNORE
 
-__all__ = ["BaseModelOutputWithPooling", "BertModel", "BertPooler", "init_weights", "mean_pool"]
+__all__ = [
+    "BaseModelOutputWithPooling",
+    "BertForMaskedLM",
+    "BertForPreTraining",
+    "BertForPreTrainingOutput",
+    "BertLMPredictionHead",
+    "BertModel",
+    "BertOnlyMLMHead",
+    "BertPooler",
+    "BertPreTrainingHeads",
+    "BertPredictionHeadTransform",
+    "MaskedLMOutput",
+    "init_weights",
+    "masked_lm_loss",
+    "mean_pool",
+]
 
 
 @dataclass(kw_only=True)
@@ -126,4 +143,210 @@ class BertModel(Pretrained, nn.Module):
             hidden_states=encoded.hidden_states,
             attentions=encoded.attentions,
             pooler_output=pooled,
+        )
+
+
+# ---- the blank's head: chapter 06 ---------------------------------------------------------------
+
+
+class BertPredictionHeadTransform(nn.Module):
+    """What happens to a token's vector before it is compared with all words: a dense layer, the
+    activation, LayerNorm (google-research/bert, ``get_masked_lm_output``)."""
+
+    def __init__(self, config: BertConfig):
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.activation = ACTIVATIONS[config.hidden_act]
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """``(..., hidden)`` to the same."""
+        return self.LayerNorm(self.activation(self.dense(hidden_states)))
+
+
+class BertLMPredictionHead(nn.Module):
+    """A score for each word of the vocabulary: the likeness to its embedding, plus a bias.
+
+    The decoder's matrix *is* the table of token embeddings (Press & Wolf 2017); the model that
+    owns both ties them.
+    """
+
+    def __init__(self, config: BertConfig):
+        super().__init__()
+        self.transform = BertPredictionHeadTransform(config)
+        self.decoder = nn.Linear(config.hidden_size, config.vocab_size)
+        self.bias = self.decoder.bias  # the name under which files keep it
+
+    def tie_weights(self, word_embeddings: nn.Embedding) -> None:
+        """Share the table of token embeddings, and one bias between its two names."""
+        self.decoder.weight = word_embeddings.weight
+        self.decoder.bias = self.bias
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """``(..., hidden)`` to ``(..., vocab)``."""
+        return self.decoder(self.transform(hidden_states))
+
+
+class BertOnlyMLMHead(nn.Module):
+    """The one head of ``BertForMaskedLM``; it exists for the names that files use."""
+
+    def __init__(self, config: BertConfig):
+        super().__init__()
+        self.predictions = BertLMPredictionHead(config)
+
+
+@dataclass
+class MaskedLMOutput:
+    """What ``BertForMaskedLM`` returns.
+
+    Attributes:
+        logits: ``(batch, seq, vocab)``; with labels ``(targets, vocab)``, only the places asked
+            for, row by row.
+        loss: the mean over these targets in nats, or None without labels.
+    """
+
+    logits: Tensor
+    loss: Tensor | None = None
+
+
+def masked_lm_loss(
+    head: BertLMPredictionHead, hidden_states: Tensor, labels: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """Score the vocabulary where a word is asked for, and nowhere else.
+
+    With 15 percent of the tokens asked for, that is a sixth of the head's work; the loss is the
+    same, because the other places do not count in it.
+
+    Args:
+        head: from vectors to scores.
+        hidden_states: ``(batch, seq, hidden)``.
+        labels: ``(batch, seq)``, true ids and ``IGNORE``; None for scores at all places.
+
+    Returns:
+        logits ``(targets, vocab)`` and their mean cross entropy (0 if there is no target), or
+        logits ``(batch, seq, vocab)`` and None.
+    """
+    if labels is None:
+        return head(hidden_states), None
+    asked = labels != IGNORE  # (batch, seq)
+    logits = head(hidden_states[asked])  # (targets, vocab)
+    total = F.cross_entropy(logits, labels[asked], reduction="sum")
+    return logits, total / asked.sum().clamp(min=1)
+
+
+class BertForMaskedLM(Pretrained, nn.Module):
+    """BERT that fills blanks (Devlin et al. 2019, section 3.1, task 1).
+
+    Args:
+        config: all of it.
+    """
+
+    def __init__(self, config: BertConfig):
+        super().__init__()
+        self.config = config
+        self.bert = BertModel(config, add_pooling_layer=False)
+        self.cls = BertOnlyMLMHead(config)
+        init_weights(self.cls, config)
+        self.tie_weights()
+
+    def tie_weights(self) -> None:
+        """Use the token embeddings as the decoder's matrix."""
+        self.cls.predictions.tie_weights(self.bert.embeddings.word_embeddings)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        token_type_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> MaskedLMOutput:
+        """Fill blanks.
+
+        Args:
+            input_ids, token_type_ids, attention_mask: as ``BertModel`` takes them.
+            labels: ``(batch, seq)``, the true id where one is asked for, else ``IGNORE``. With
+                labels, logits are computed for these places only.
+        """
+        hidden = self.bert(input_ids, token_type_ids, attention_mask).last_hidden_state
+        logits, loss = masked_lm_loss(self.cls.predictions, hidden, labels)
+        return MaskedLMOutput(logits, loss)
+
+
+# ---- both heads: chapter 07 ---------------------------------------------------------------------
+
+
+class BertPreTrainingHeads(nn.Module):
+    """A score for each word, and one for each answer to "does B follow A?"."""
+
+    def __init__(self, config: BertConfig):
+        super().__init__()
+        self.predictions = BertLMPredictionHead(config)
+        self.seq_relationship = nn.Linear(config.hidden_size, 2)
+
+
+@dataclass
+class BertForPreTrainingOutput:
+    """What ``BertForPreTraining`` returns.
+
+    Attributes:
+        prediction_logits: of words, as in ``MaskedLMOutput``.
+        seq_relationship_logits: ``(batch, 2)``, column 0 for "B follows A".
+        loss: the sum of the losses whose labels were given; None without labels.
+        mlm_loss, pair_loss: its two parts.
+    """
+
+    prediction_logits: Tensor
+    seq_relationship_logits: Tensor
+    loss: Tensor | None = None
+    mlm_loss: Tensor | None = None
+    pair_loss: Tensor | None = None
+
+
+class BertForPreTraining(Pretrained, nn.Module):
+    """BERT with the two heads it is pre-trained with (Devlin et al. 2019, section 3.1).
+
+    Args:
+        config: all of it.
+    """
+
+    def __init__(self, config: BertConfig):
+        super().__init__()
+        self.config = config
+        self.bert = BertModel(config)
+        self.cls = BertPreTrainingHeads(config)
+        init_weights(self.cls, config)
+        self.tie_weights()
+
+    def tie_weights(self) -> None:
+        """Use the token embeddings as the decoder's matrix."""
+        self.cls.predictions.tie_weights(self.bert.embeddings.word_embeddings)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        token_type_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        next_sentence_label: Tensor | None = None,
+    ) -> BertForPreTrainingOutput:
+        """Fill blanks, and judge whether the second text follows the first.
+
+        Args:
+            input_ids, token_type_ids, attention_mask: as ``BertModel`` takes them.
+            labels: ``(batch, seq)``, as in ``BertForMaskedLM``.
+            next_sentence_label: ``(batch,)``, 0 if B follows A, 1 if it does not.
+        """
+        encoded = self.bert(input_ids, token_type_ids, attention_mask)
+        logits, mlm_loss = masked_lm_loss(self.cls.predictions, encoded.last_hidden_state, labels)
+        scores = self.cls.seq_relationship(encoded.pooler_output)  # (batch, 2)
+        pair_loss = None
+        if next_sentence_label is not None:
+            pair_loss = F.cross_entropy(scores, next_sentence_label)
+        parts = [loss for loss in (mlm_loss, pair_loss) if loss is not None]
+        return BertForPreTrainingOutput(
+            prediction_logits=logits,
+            seq_relationship_logits=scores,
+            loss=sum(parts[1:], parts[0]) if parts else None,
+            mlm_loss=mlm_loss,
+            pair_loss=pair_loss,
         )

@@ -14,7 +14,7 @@ __all__ = ["HEADS", "Match", "canonical", "fold_tasks", "match"]
 WRAPPERS = ("module.", "_orig_mod.")  # added by DataParallel and by torch.compile
 BASES = ("bert.", "roberta.", "ernie.")  # under which a model with a head keeps its encoder
 STRAYS = ("embeddings.position_ids", "embeddings.token_type_ids")  # constants, once saved along
-HEADS = ("cls.", "classifier.", "qa_outputs.", "lm_head.", "sop_classifier.")
+HEADS = ("cls.", "classifier.", "qa_outputs.", "lm_head.", "sop_classifier.", "pooler.")
 ERNIE_TASKS = "embeddings.task_type_embeddings.weight"
 
 
