@@ -575,7 +575,7 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_release_gives_memory_back(tmp_path):
     count = 8_000_000
-    offsets = np.arange(0, count + 1, 100)
+    offsets = np.arange(0, count + 1, 1000)
     np.arange(count).astype("<u2").tofile(tmp_path / "tokens.bin")
     np.save(tmp_path / "sentences.npy", offsets)
     np.save(tmp_path / "documents.npy", np.arange(0, len(offsets), 4))
@@ -607,16 +607,16 @@ def test_an_empty_split_can_be_read(tmp_path, tokenizer):
 @pytest.mark.slow
 def test_real_text_in_two_languages(tmp_path):
     try:
-        chinese = list(itertools.islice(corpora.pfr(), 300))
-        english = list(itertools.islice(corpora.encyclopedia(), 40))
+        chinese = list(itertools.islice(corpora.pfr(), 150))
+        english = list(itertools.islice(corpora.encyclopedia(), 20))
     except sources.SourceError as error:
         pytest.skip(f"NO REAL TEXT WAS BUILT: {error}")
     inputs = [source(english, "encyclopedia"), source(chinese, "pfr")]
-    data = build(inputs, tmp_path / "out", vocab_size=5000)
-    assert data.vocab_size == 5000
-    assert data.meta["sources"]["pfr"]["documents"] == 300
+    data = build(inputs, tmp_path / "out", vocab_size=4000)
+    assert data.vocab_size == 4000
+    assert data.meta["sources"]["pfr"]["documents"] == 150
     unknown = data.unigram_counts[data.tokenizer().vocab["[UNK]"]] / data.unigram_counts.sum()
-    assert unknown < 0.001
+    assert unknown < 0.003
     continued = [np.mean(row >= CONTINUES) for d in data.split("valid") for row in d]
     assert 0.2 < np.mean(continued) < 0.5
 
