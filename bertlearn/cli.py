@@ -217,7 +217,11 @@ def pretrain(
     data: Annotated[Path, typer.Option(metavar="DIR", help="Made by `bertlearn data build`.")],
     out: Annotated[Path, typer.Option(metavar="RUN", help="The run's folder.")],
     config: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The recipe: test, mini or base.")
+        str | None, typer.Option(metavar="NAME|FILE", help="The recipe: test, mini, base, or JSON.")
+    ] = None,
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Change the recipe; may be repeated."),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="How many steps.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Or for how long.")] = None,
@@ -227,9 +231,6 @@ def pretrain(
     save_steps: Annotated[int, typer.Option(help="The same in steps; 0 counts minutes.")] = 0,
     log_steps: Annotated[int, typer.Option(min=1, help="Steps to a line of the metrics.")] = 10,
     dtype: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
-    dropout: Annotated[
-        float | None, typer.Option(help="Another dropout than the recipe's (its price: ch. 08).")
-    ] = None,
     fsdp: Annotated[bool, typer.Option("--fsdp", help="Shard weights over processes.")] = False,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Also write events: tensorboard --logdir RUN.")
@@ -242,26 +243,25 @@ def pretrain(
     crash or a kill, --resume goes on to the same result as if nothing had happened. For several
     processes: torchrun --nproc-per-node N -m bertlearn pretrain ...
     """
-    import dataclasses
-
+    from bertlearn.engine import recipes
     from bertlearn.engine.pretrain import Options
     from bertlearn.engine.pretrain import pretrain as run
-    from bertlearn.engine.recipes import RECIPES
 
-    if config is not None and config not in RECIPES:
-        raise typer.BadParameter(f"--config must be one of {', '.join(RECIPES)}, not {config!r}")
     if config is None and not resume:
-        raise typer.BadParameter(f"choose a recipe with --config: {', '.join(RECIPES)}")
+        names = ", ".join(recipes.RECIPES)
+        raise typer.BadParameter(f"choose a recipe with --config: {names}, or a JSON file")
     if resume and (steps is not None or minutes is not None):
         raise typer.BadParameter("a resumed run has its steps already: leave --steps/--minutes out")
     if not resume and (steps is None) == (minutes is None):
         raise typer.BadParameter("say either --steps or --minutes")
     if dtype not in ("auto", "fp32", "bf16"):
         raise typer.BadParameter(f"--dtype must be auto, fp32 or bf16, not {dtype!r}")
-    recipe = None if config is None else RECIPES[config]
-    if recipe is not None and dropout is not None:
-        changes = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
-        recipe = dataclasses.replace(recipe, model={**recipe.model, **changes})
+    try:
+        recipe = None if config is None else recipes.find_recipe(config)
+        if recipe is not None:
+            recipe = recipes.change(recipe, change or [])
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
     options = Options(
         save_minutes=save_minutes,
         save_steps=save_steps,
@@ -275,7 +275,7 @@ def pretrain(
         data,
         out,
         recipe,
-        name=config or "",
+        name=" ".join([config or "", *(change or [])]),
         steps=steps,
         minutes=minutes,
         seed=seed,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from bertlearn.config import BertConfig
 
-__all__ = ["RECIPES", "Phase", "Recipe"]
+__all__ = ["RECIPES", "Phase", "Recipe", "change", "find_recipe"]
 
 
 @dataclass(frozen=True)
@@ -116,3 +119,62 @@ RECIPES: dict[str, Recipe] = {
         tokens_at_once=1 << 15,
     ),
 }
+
+
+def find_recipe(name: str) -> Recipe:
+    """A recipe by name, or from a JSON file as ``run.json`` holds it.
+
+    Raises:
+        ValueError: if there is no such recipe, or the file is not one.
+    """
+    if name in RECIPES:
+        return RECIPES[name]
+    path = Path(name)
+    if not path.is_file():
+        raise ValueError(f"there is no recipe {name!r}: choose {', '.join(RECIPES)}, or a file")
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        return Recipe.from_dict(fields.get("recipe", fields))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{name} is not a recipe: {error}") from None
+
+
+def change(recipe: Recipe, settings: Sequence[str]) -> Recipe:
+    """A recipe with fields changed, each as ``name=value`` with the value in JSON.
+
+    A field of the model goes by its own name (``initializer_range=0.05``), one of a phase by its
+    number (``phases.0.rows=64``).
+
+    Raises:
+        ValueError: for a name that neither recipe nor model has, or a value that does not fit.
+    """
+    fields = recipe.to_dict()
+    model_fields = {field.name for field in dataclasses.fields(BertConfig)}
+    for setting in settings:
+        name, sign, text = setting.partition("=")
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        *path, last = name.split(".")
+        place: Any = fields
+        if not path and last in model_fields:
+            place = fields["model"]
+        try:
+            for step in path:
+                place = place[int(step)] if step.isdigit() else place[step]
+            known = last in place or place is fields["model"]
+        except (KeyError, IndexError, TypeError, ValueError):
+            known = False
+        if not sign or not known:
+            raise ValueError(
+                f"{setting!r} changes nothing that a recipe has: write name=value, as in "
+                f"learning_rate=1e-3 or phases.0.rows=64"
+            )
+        place[last] = value
+    try:
+        changed = Recipe.from_dict(fields)
+        changed.config(1 << 15)
+        return changed
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{', '.join(settings)} do not make a recipe: {error}") from None
