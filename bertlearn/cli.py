@@ -291,14 +291,11 @@ def fill(
     text: Annotated[str, typer.Argument(help="With [MASK] where a word is missing.")],
     model: Annotated[
         str | None,
-        typer.Option(metavar="NAME|DIR", help="bertlearn-mini-en, -zh, or a folder."),
+        typer.Option(metavar="DIR", help="A folder with a model, such as RUN/model."),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Candidates to show.")] = 5,
 ) -> None:
-    """Guess the words at [MASK].
-
-    Without --model, Chinese text goes to bertlearn-mini-zh and other text to bertlearn-mini-en.
-    """
+    """Guess the words at [MASK], with a pre-trained model."""
     from bertlearn.engine.fill import fill_blanks
 
     for blank in fill_blanks(text, model, top):
