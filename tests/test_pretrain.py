@@ -120,6 +120,19 @@ def test_transformers_loads_the_result(whole: Path) -> None:
     )
 
 
+def test_tensorboard_reads_the_curves(data: Path, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    out = tmp_path / "watched"
+    options = dataclasses.replace(QUIET, tensorboard=True)
+    pretrain(data, out, RECIPES["test"], steps=6, options=options)
+    events = EventAccumulator(str(out / "events"))
+    events.Reload()
+    shown = [event.value for event in events.Scalars("mlm_loss")]
+    noted = [row[1] for row in losses(out) if row[1] is not None]
+    assert shown == pytest.approx(noted, abs=1e-5)
+
+
 # ---------------------------------------------------------------- interruptions
 
 
