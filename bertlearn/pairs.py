@@ -59,13 +59,9 @@ def room_for_text(documents: Sequence[Document], max_length: int) -> int:
     """
     for number, document in enumerate(documents):
         if len(document) == 0 or min(map(len, document)) == 0:
-            raise ValueError(
-                f"document {number} has no sentence, or a sentence without tokens: leave it out"
-            )
+            raise ValueError(f"document {number} or a sentence of it is empty: leave it out")
     if max_length < 5:
-        raise ValueError(
-            f"max_length must be at least 5 to hold [CLS] A [SEP] B [SEP]: {max_length}"
-        )
+        raise ValueError(f"[CLS] A [SEP] B [SEP] need a max_length of 5, not {max_length}")
     return max_length - 3
 
 
@@ -140,8 +136,8 @@ def next_sentence_pairs(
     room = room_for_text(documents, max_length)
     if len(documents) == 1:
         raise ValueError(
-            "a random B must come from another document, and there is only one: give more, or cut "
-            "this one into several"
+            "a random B must come from another document, and there is only "
+            "one: give more, or cut this one into several"
         )
     for index, document in enumerate(documents):
         start = 0

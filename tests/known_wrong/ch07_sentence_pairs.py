@@ -401,7 +401,7 @@ WRONG: dict[str, list[Wrong]] = {
         ),
         Wrong("padding shown", _batch(seen=1), "your mask shows the padding"),
         Wrong("B always cut", _batch(cut="second"), "you always cut B"),
-        Wrong("no room for special tokens", _batch(room=0), "have 3 places less"),
+        Wrong("no room for special tokens", _batch(room=0), "3 places less"),
     ],
     "07.share_random": [
         Wrong("one half", lambda sentences, per_row: 0.5, "its B is always random"),
