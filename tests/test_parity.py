@@ -24,7 +24,7 @@ from bertlearn.accounting import count_parameters
 from bertlearn.checks.reference import minilm as minilm_reference
 from bertlearn.config import BertConfig
 from bertlearn.data import sources
-from bertlearn.model import BertModel, mean_pool
+from bertlearn.model import BertForPreTraining, BertModel, mean_pool
 from bertlearn.tokenization import BertTokenizer
 
 transformers.logging.set_verbosity_error()
@@ -283,6 +283,116 @@ def test_reads_ernie(tmp_path):
     with torch.no_grad():
         want = theirs(**batch).last_hidden_state
         assert distance(ours(**batch).last_hidden_state, want) < 1e-5
+
+
+# ---------------------------------------------------------------- both pre-training heads
+def pretraining_models(dtype=torch.float64, **sizes):
+    """The same random weights in transformers' BertForPreTraining and in ours."""
+    base, ours = pair_of_models(**{"max_position_embeddings": 16, **sizes})
+    theirs = transformers.BertForPreTraining(base.config).eval()
+    for parameter in theirs.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    ours = BertForPreTraining(ours.config).eval()
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    return theirs.to(dtype), ours.to(dtype)
+
+
+def pretraining_labels(batch):
+    """A third of the real tokens asked for, and a label for each pair."""
+    draw = torch.Generator().manual_seed(11)
+    ids = batch["input_ids"]
+    asked = (torch.rand(ids.shape, generator=draw) < 0.35) & batch["attention_mask"].bool()
+    asked[0, 1] = True
+    return ids.masked_fill(~asked, -100), torch.tensor([0, 1, 0])
+
+
+@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
+def test_pretraining_logits_loss_gradients(size):
+    theirs, ours = pretraining_models(**size)
+    batch = a_batch(ours)
+    labels, follows = pretraining_labels(batch)
+    want = theirs(**batch, labels=labels, next_sentence_label=follows)
+    got = ours(**batch, labels=labels, next_sentence_label=follows)
+    assert distance(ours(**batch).prediction_logits, want.prediction_logits) < 1e-10
+    assert distance(got.prediction_logits, want.prediction_logits[labels != -100]) < 1e-10
+    assert distance(got.seq_relationship_logits, want.seq_relationship_logits) < 1e-10
+    assert distance(got.loss, want.loss) < 1e-10
+    assert torch.equal(got.loss, got.mlm_loss + got.pair_loss)
+    want.loss.backward()
+    got.loss.backward()
+    reference = dict(theirs.named_parameters())
+    assert {n for n, _ in ours.named_parameters()} == set(reference)
+    for name, parameter in ours.named_parameters():
+        assert distance(parameter.grad, reference[name].grad) < 1e-10, name
+    assert ours.cls.seq_relationship.weight.grad.any()
+
+
+def test_pretraining_losses_one_by_one():
+    """Each loss alone, neither, and what reaches which head."""
+    _, ours = pretraining_models()
+    batch = a_batch(ours)
+    labels, follows = pretraining_labels(batch)
+    neither = ours(**batch)
+    assert neither.loss is neither.mlm_loss is neither.pair_loss is None
+    words = ours(**batch, labels=labels)
+    assert torch.equal(words.loss, words.mlm_loss) and words.pair_loss is None
+    pairs = ours(**batch, next_sentence_label=follows)
+    assert torch.equal(pairs.loss, pairs.pair_loss) and pairs.mlm_loss is None
+    assert pairs.prediction_logits.shape == (3, 9, 97)
+    words.loss.backward()
+    assert ours.cls.seq_relationship.weight.grad is None
+    assert ours.bert.pooler.dense.weight.grad is None  # [CLS] of the last layer is not asked
+    ours.zero_grad()
+    pairs.loss.backward()
+    assert ours.cls.predictions.transform.dense.weight.grad is None
+    assert ours.bert.pooler.dense.weight.grad.any()
+
+
+def test_label_0_means_next():
+    """Column 0 of the scores belongs to label 0, and label 0 is trained like label 1."""
+    _, ours = pretraining_models()
+    batch = a_batch(ours)
+    for label in (0, 1):
+        ours.zero_grad()
+        out = ours(**batch, next_sentence_label=torch.full((3,), label))
+        want = -out.seq_relationship_logits.log_softmax(-1)[:, label].mean()
+        assert distance(out.pair_loss, want) < 1e-12
+        assert out.pair_loss > 0
+        out.loss.backward()
+        step = ours.cls.seq_relationship.bias.grad
+        assert step[label] < 0 < step[1 - label]  # descent raises the right one
+
+
+def test_pretraining_keys_and_files(tmp_path):
+    """208 names for BERT-base, the same as in transformers; files go both ways; the decoder stays
+    the table of token embeddings."""
+    with torch.device("meta"):
+        ours = BertForPreTraining(BertConfig())
+        theirs = transformers.BertForPreTraining(transformers.BertConfig())
+    names = {k: v.shape for k, v in ours.state_dict().items()}
+    assert names == {k: v.shape for k, v in theirs.state_dict().items()}
+    assert len(names) == 208
+    assert sum(p.numel() for p in ours.parameters()) == 110_106_428
+
+    theirs, ours = pretraining_models(torch.float32)
+    batch = a_batch(ours)
+    ours.save_pretrained(tmp_path / "ours")
+    back, info = transformers.BertForPreTraining.from_pretrained(
+        tmp_path / "ours", output_loading_info=True
+    )
+    loaded_clean(info)
+    theirs.save_pretrained(tmp_path / "theirs")
+    read = BertForPreTraining.from_pretrained(tmp_path / "theirs", strict=True)
+    with torch.no_grad():
+        want = theirs(**batch)
+        for got in (back.eval()(**batch), read.eval()(**batch)):
+            assert distance(got.prediction_logits, want.prediction_logits) < 1e-5
+            assert distance(got.seq_relationship_logits, want.seq_relationship_logits) < 1e-5
+    read.load_state_dict(theirs.state_dict())
+    for model in (ours, read, read.double().float()):
+        table = model.bert.embeddings.word_embeddings.weight
+        assert model.cls.predictions.decoder.weight is table
+        assert model.cls.predictions.decoder.bias is model.cls.predictions.bias
 
 
 # ---------------------------------------------------------------- counts
