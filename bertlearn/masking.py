@@ -152,11 +152,11 @@ def mask_tokens(
     if not 0 < rate <= 1:
         raise ValueError(f"rate must lie in (0, 1], not {rate}: 0.15 means 15 percent")
     if len(mix) != 3 or min(mix) < 0 or abs(sum(mix) - 1) > 1e-6:
-        raise ValueError(f"mix must be three shares with the sum 1 (mask, random, kept), not {mix}")
+        raise ValueError(f"mix must be three shares with the sum 1, not {mix}")
     if special.min() < 0 or special.max() >= vocab_size:
         raise ValueError(
-            f"the special ids {special.tolist()} must be ids of a vocabulary of {vocab_size}: do "
-            "they come from the same tokenizer?"
+            f"the special ids {special.tolist()} must be ids of a vocabulary "
+            f"of {vocab_size}: do they come from the same tokenizer?"
         )
     everything = torch.arange(vocab_size)
     ordinary = everything[~torch.isin(everything, special)]

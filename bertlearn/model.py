@@ -233,8 +233,8 @@ def masked_lm_loss(
         return head(hidden_states), None
     if labels.shape != hidden_states.shape[:-1]:
         raise ValueError(
-            f"labels {tuple(labels.shape)} must have the shape {tuple(hidden_states.shape[:-1])} "
-            f"of the tokens: a true id where one is asked for, {IGNORE} elsewhere"
+            f"labels {tuple(labels.shape)} must have the shape "
+            f"{tuple(hidden_states.shape[:-1])} of the tokens"
         )
     asked = labels != IGNORE  # (batch, seq)
     logits = head(hidden_states[asked])  # (targets, vocab)
