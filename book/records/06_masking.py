@@ -1,8 +1,8 @@
 """How many blanks, and what stands in them: the runs behind chapter 06.
 
 Small models of English letters: a masked and a causal one, then masked ones for several mixtures of
-[MASK], random and unchanged, and for several masking rates. Writes 06_masking.json beside this file,
-which the chapter reads; the log goes to standard output.
+[MASK], random and unchanged, and for several masking rates. Writes 06_masking.json beside this
+file, which the chapter reads; the log goes to standard output.
 
     PYTHONPATH=. python book/records/06_masking.py > book/records/06_masking.log
 
@@ -145,6 +145,7 @@ RUNS = (  # rate, mixture, steps; a rate of 0 is the causal model
     (0.0, MIXES[0], 800),
     *((0.15, mix, 400) for mix in MIXES),
     *((rate, MIXES[0], 400) for rate in RATES),
+    *((0.15, mix, 800) for mix in MIXES[1:]),
 )
 
 
