@@ -6,7 +6,7 @@ file, which the chapter reads; the log goes to standard output.
 
     PYTHONPATH=. python book/records/06_masking.py > book/records/06_masking.log
 
-Takes about five minutes on one core.
+Takes about five minutes on one idle core.
 """
 
 from __future__ import annotations
