@@ -158,6 +158,179 @@ def data_unbundle(archive: Annotated[Path, typer.Argument(metavar="FILE")]) -> N
         typer.echo(f"Skipped {name}: this version of bertlearn does not use it.", err=True)
 
 
+@data.command("build")
+def data_build(
+    source: Annotated[
+        list[str],
+        typer.Option(
+            metavar="WHAT",
+            help="A corpus (sotu, wiki, encyclopedia, china-law, pfr, reviews), a .txt or .jsonl "
+            "file, a folder of .txt files, or hf:NAME[:CONFIG]. Can be given several times.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder to write.")],
+    tokenizer: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A vocab.txt or tokenizer.json.")
+    ] = None,
+    vocab_size: Annotated[
+        int | None, typer.Option(min=1, help="Or learn a vocabulary of so many pieces.")
+    ] = None,
+    lowercase: Annotated[
+        bool | None,
+        typer.Option(
+            "--lowercase/--no-lowercase",
+            help="Strip accents and case. If not given: as the tokenizer's file says, else yes.",
+        ),
+    ] = None,
+    blank_lines: Annotated[
+        bool, typer.Option("--blank-lines", help="In .txt files a blank line ends a document.")
+    ] = False,
+) -> None:
+    """Turn documents into the token files that pre-training reads.
+
+    Duplicates are left out, each document gets its split. If it is interrupted, the same command
+    goes on where it was.
+    """
+    if (tokenizer is None) == (vocab_size is None):
+        raise typer.BadParameter("give either --tokenizer FILE or --vocab-size N")
+    from bertlearn.data import shards
+
+    there = out.exists()
+    built = shards.build(
+        source, out, tokenizer, vocab_size, lowercase, blank_lines=blank_lines, progress=True
+    )
+    if there:
+        typer.echo(f"{out} is there already, from the same sources and options: nothing was done.")
+    columns = ("documents", "sentences", "tokens", "duplicates")
+    typer.echo(f"{'':<16}" + "".join(f"{column:>13}" for column in columns))
+    for name, row in {**built.meta["sources"], **built.meta["splits"]}.items():
+        cells = "".join(f"{row[column]:>13,}" for column in columns if column in row)
+        typer.echo(f"{name:<16}{cells}")
+    typer.echo(f"{built.vocab_size:,} pieces in the vocabulary; all of it in {out}")
+
+
+# ---- pre-training -------------------------------------------------------------------------------
+
+
+@app.command()
+def pretrain(
+    data: Annotated[Path, typer.Option(metavar="DIR", help="Made by `bertlearn data build`.")],
+    out: Annotated[Path, typer.Option(metavar="RUN", help="The run's folder.")],
+    config: Annotated[
+        str | None, typer.Option(metavar="NAME|FILE", help="The recipe: test, mini, base, or JSON.")
+    ] = None,
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Change the recipe; may be repeated."),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="How many steps.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Or for how long.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in RUN.")] = False,
+    save_minutes: Annotated[float, typer.Option(help="Between two checkpoints.")] = 5.0,
+    save_steps: Annotated[int, typer.Option(help="The same in steps; 0 counts minutes.")] = 0,
+    log_steps: Annotated[int, typer.Option(min=1, help="Steps to a line of the metrics.")] = 10,
+    dtype: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    fsdp: Annotated[bool, typer.Option("--fsdp", help="Shard weights over processes.")] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Also write events: tensorboard --logdir RUN.")
+    ] = False,
+    progress: Annotated[bool, typer.Option(help="Show a bar.")] = True,
+) -> None:
+    """Pre-train a BERT on token files.
+
+    --minutes become steps by a short probe, and the steps are kept with the run. After Ctrl-C, a
+    crash or a kill, --resume goes on to the same result as if nothing had happened. For several
+    processes: torchrun --nproc-per-node N -m bertlearn pretrain ...
+    """
+    from bertlearn.engine import recipes
+    from bertlearn.engine.pretrain import Options
+    from bertlearn.engine.pretrain import pretrain as run
+
+    if config is None and not resume:
+        names = ", ".join(recipes.RECIPES)
+        raise typer.BadParameter(f"choose a recipe with --config: {names}, or a JSON file")
+    if resume and (steps is not None or minutes is not None):
+        raise typer.BadParameter("a resumed run has its steps already: leave --steps/--minutes out")
+    if not resume and (steps is None) == (minutes is None):
+        raise typer.BadParameter("say either --steps or --minutes")
+    if dtype not in ("auto", "fp32", "bf16"):
+        raise typer.BadParameter(f"--dtype must be auto, fp32 or bf16, not {dtype!r}")
+    try:
+        recipe = None if config is None else recipes.find_recipe(config)
+        if recipe is not None:
+            recipe = recipes.change(recipe, change or [])
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    options = Options(
+        save_minutes=save_minutes,
+        save_steps=save_steps,
+        log_steps=log_steps,
+        dtype=dtype,
+        fsdp=fsdp,
+        tensorboard=tensorboard,
+        progress=progress,
+    )
+    model = run(
+        data,
+        out,
+        recipe,
+        name=" ".join([config or "", *(change or [])]),
+        steps=steps,
+        minutes=minutes,
+        seed=seed,
+        resume=resume,
+        options=options,
+    )
+    if int(os.environ.get("RANK", "0")) == 0:
+        typer.echo(f"The model is in {model}; what was measured, in {out / 'result.json'}")
+
+
+@app.command()
+def fill(
+    text: Annotated[str, typer.Argument(help="With [MASK] where a word is missing.")],
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="A folder with a model, such as RUN/model."),
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="Candidates to show.")] = 5,
+) -> None:
+    """Guess the words at [MASK], with a pre-trained model."""
+    from bertlearn.engine.fill import fill_blanks
+
+    for blank in fill_blanks(text, model, top):
+        typer.echo("  ".join(f"{word} {share:.3f}" for word, share in blank))
+
+
+@app.command()
+def bench(
+    what: Annotated[
+        str, typer.Argument(metavar="WHAT", help="pretrain, inference, tokenize, data")
+    ],
+    against: Annotated[
+        str | None, typer.Option(metavar="LIBRARY", help="Also run it in: transformers.")
+    ] = None,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the figures.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns of each side.")] = 7,
+) -> None:
+    """Measure speed, beside another library on the same work.
+
+    Both sides run in one process and take turns; medians are shown, and their ratio, which is
+    what holds on other machines, too. Let nothing else run meanwhile.
+    """
+    import json as json_module
+
+    from bertlearn.engine import bench as benchmarks
+
+    if what not in benchmarks.BENCHMARKS:
+        names = ", ".join(benchmarks.BENCHMARKS)
+        raise typer.BadParameter(f"there is no benchmark {what!r}: choose {names}")
+    if against not in (None, "transformers"):
+        raise typer.BadParameter(f"--against knows transformers, not {against!r}")
+    found = benchmarks.run(what, against is not None, rounds, json)
+    typer.echo(json_module.dumps(found, indent=2, ensure_ascii=False))
+
+
 # ---- exercises and grading ----------------------------------------------------------------------
 
 

@@ -7,6 +7,11 @@ files, ``tensorflow`` reads Google's without TensorFlow (``bundle`` knows that f
 """
 
 from bertlearn.checkpoints.errors import CheckpointError
-from bertlearn.checkpoints.pretrained import LoadReport, Pretrained
+from bertlearn.checkpoints.pretrained import (
+    LoadReport,
+    Pretrained,
+    find_directory,
+    shipped_models,
+)
 
-__all__ = ["CheckpointError", "LoadReport", "Pretrained"]
+__all__ = ["CheckpointError", "LoadReport", "Pretrained", "find_directory", "shipped_models"]

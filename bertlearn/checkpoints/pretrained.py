@@ -17,7 +17,9 @@ from bertlearn.checkpoints import huggingface, names, tensorflow
 from bertlearn.checkpoints.errors import CheckpointError, few
 from bertlearn.config import BertConfig
 
-__all__ = ["LoadReport", "Pretrained"]
+__all__ = ["LoadReport", "Pretrained", "find_directory", "shipped_models"]
+
+_SHIPPED = Path(__file__).resolve().parents[1] / "models"
 
 
 @dataclass
@@ -71,8 +73,9 @@ class Pretrained:
         """Make the model that a directory describes, with its weights, in evaluation mode.
 
         Args:
-            directory: a Hugging Face directory, one with Google's TensorFlow checkpoint, or the
-                name of a data source that is one, such as ``"minilm"`` (fetched on first use).
+            directory: a Hugging Face directory, one with Google's TensorFlow checkpoint, the name
+                of a model that ships with the package, such as ``"bertlearn-mini-en"``, or of a
+                data source that is one, such as ``"minilm"`` (fetched on first use).
             strict: refuse a file that lacks a parameter or has one too many.
             dtype: of the model's parameters; None keeps the file's.
             changes: fields of the config to change, and arguments of the class besides config,
@@ -89,7 +92,7 @@ class Pretrained:
             TypeError: for a change that neither config nor class knows.
         """
         config_changes, arguments = _sort_changes(cls, changes)
-        path = _find(directory)
+        path = find_directory(directory)
         config, tensors, source = _read(path, config_changes, cls.model_types)
         model, report = _fill(cls, config, arguments, tensors, source, dtype)
         _tell(report, cls.__name__, strict)
@@ -121,8 +124,13 @@ class Pretrained:
 
 
 # ---------------------------------------------------------------- what is asked for
-def _find(directory: str | Path) -> Path:
-    """The folder of that path or, if there is none, of the data source with that name."""
+def find_directory(directory: str | Path) -> Path:
+    """The folder of that path or, if there is none, of the model that ships with the package or
+    the data source with that name.
+
+    Raises:
+        CheckpointError: if there is none.
+    """
     path = Path(directory)
     if path.is_dir():
         return path
@@ -130,11 +138,19 @@ def _find(directory: str | Path) -> Path:
         raise CheckpointError(f"{path} is a file: give the folder that holds it")
     from bertlearn.data import sources
 
+    if str(directory) in shipped_models():
+        return _SHIPPED / str(directory)
     if str(directory) in sources.SOURCES:
         return sources.fetch(str(directory))
     raise CheckpointError(
-        f"there is no folder {path}: give the one that holds config.json and the weights"
+        f"there is no folder {path}: give the one that holds config.json and the weights, or a "
+        f"model that ships with bertlearn ({', '.join(shipped_models()) or 'none'})"
     )
+
+
+def shipped_models() -> list[str]:
+    """The names of the models in ``bertlearn/models``."""
+    return sorted(path.parent.name for path in _SHIPPED.glob("*/config.json"))
 
 
 def _sort_changes(cls: type, changes: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

