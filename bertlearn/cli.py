@@ -291,18 +291,44 @@ def fill(
     text: Annotated[str, typer.Argument(help="With [MASK] where a word is missing.")],
     model: Annotated[
         str | None,
-        typer.Option(metavar="NAME|DIR", help="bertlearn-mini-en, -zh, or a folder."),
+        typer.Option(metavar="DIR", help="A folder with a model, such as RUN/model."),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Candidates to show.")] = 5,
 ) -> None:
-    """Guess the words at [MASK].
-
-    Without --model, Chinese text goes to bertlearn-mini-zh and other text to bertlearn-mini-en.
-    """
+    """Guess the words at [MASK], with a pre-trained model."""
     from bertlearn.engine.fill import fill_blanks
 
     for blank in fill_blanks(text, model, top):
         typer.echo("  ".join(f"{word} {share:.3f}" for word, share in blank))
+
+
+@app.command()
+def bench(
+    what: Annotated[
+        str, typer.Argument(metavar="WHAT", help="pretrain, inference, tokenize, data")
+    ],
+    against: Annotated[
+        str | None, typer.Option(metavar="LIBRARY", help="Also run it in: transformers.")
+    ] = None,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the figures.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns of each side.")] = 7,
+) -> None:
+    """Measure speed, beside another library on the same work.
+
+    Both sides run in one process and take turns; medians are shown, and their ratio, which is
+    what holds on other machines, too. Let nothing else run meanwhile.
+    """
+    import json as json_module
+
+    from bertlearn.engine import bench as benchmarks
+
+    if what not in benchmarks.BENCHMARKS:
+        names = ", ".join(benchmarks.BENCHMARKS)
+        raise typer.BadParameter(f"there is no benchmark {what!r}: choose {names}")
+    if against not in (None, "transformers"):
+        raise typer.BadParameter(f"--against knows transformers, not {against!r}")
+    found = benchmarks.run(what, against is not None, rounds, json)
+    typer.echo(json_module.dumps(found, indent=2, ensure_ascii=False))
 
 
 # ---- exercises and grading ----------------------------------------------------------------------

@@ -29,7 +29,8 @@ def choose_tokens(
         rng: the source of chance.
         rate: share of the allowed tokens.
         exact: the same count in every row of equal length, ``round(rate * allowed)`` but at least
-            one (Devlin et al. 2019, appendix A.2); otherwise a draw for each token on its own.
+            one, as google-research/bert does (which counts [CLS] and [SEP] in the length, too);
+            otherwise a draw for each token on its own, as most later code does.
 
     Returns:
         bool ``(batch, seq)``; a row in which nothing is allowed stays empty.
@@ -40,7 +41,7 @@ def choose_tokens(
     order = draw.masked_fill(~allowed, 2.0).argsort(dim=-1)  # allowed places first, at random
     place = order.argsort(dim=-1)  # where each token stands in that order
     size = allowed.sum(dim=-1, keepdim=True)  # (batch, 1)
-    count = (rate * size).round().clamp(min=1)
+    count = (rate * size.double()).round().clamp(min=1)
     return allowed & (place < count)
 
 
@@ -58,7 +59,7 @@ def choose_words(
             tokens is passed over (google-research/bert); otherwise each word is drawn on its own.
 
     Returns:
-        bool ``(batch, seq)``.
+        bool ``(batch, seq)``; a row stays empty if each of its words is longer than its budget.
     """
     chosen = torch.zeros_like(allowed)
     for row in range(len(allowed)):
@@ -129,7 +130,7 @@ def mask_tokens(
         vocab_size: ids run from 0 to ``vocab_size - 1``.
         mask_id: id of [MASK].
         special_ids: ids that are never asked for and never drawn as random words: [PAD], [UNK],
-            [CLS], [SEP], [MASK].
+            [CLS], [SEP]; [MASK] belongs to them without being named.
         words: ``(batch, seq)``, to mask whole words (see ``choose_words``).
         rate: share of the ordinary tokens that is asked for.
         exact: see ``choose_tokens``.
@@ -141,17 +142,21 @@ def mask_tokens(
 
     Raises:
         ValueError: for a rate outside (0, 1], a mix that is not three shares with the sum 1, a
-            ``mask_id`` or special id that the vocabulary does not have, or one with nothing else.
+            ``mask_id`` or special id that the vocabulary does not have, one with nothing else, or
+            ``ids`` and ``words`` that are not ``(batch, seq)`` both.
     """
-    special = torch.as_tensor(sorted(set(special_ids)), dtype=torch.long)
+    special = torch.tensor(sorted({mask_id, *special_ids}))
+    if ids.dim() != 2 or (words is not None and words.shape != ids.shape):
+        shapes = [tuple(given.shape) for given in (ids, words) if given is not None]
+        raise ValueError(f"ids, and words if given, must be (batch, seq), not {shapes}")
     if not 0 < rate <= 1:
         raise ValueError(f"rate must lie in (0, 1], not {rate}: 0.15 means 15 percent")
     if len(mix) != 3 or min(mix) < 0 or abs(sum(mix) - 1) > 1e-6:
-        raise ValueError(f"mix must be three shares with the sum 1 (mask, random, kept), not {mix}")
-    if not 0 <= mask_id < vocab_size or not bool(((special >= 0) & (special < vocab_size)).all()):
+        raise ValueError(f"mix must be three shares with the sum 1, not {mix}")
+    if special.min() < 0 or special.max() >= vocab_size:
         raise ValueError(
-            f"[MASK] {mask_id} and specials {special.tolist()} must be ids of a vocabulary of "
-            f"{vocab_size}: do they come from the same tokenizer?"
+            f"the special ids {special.tolist()} must be ids of a vocabulary "
+            f"of {vocab_size}: do they come from the same tokenizer?"
         )
     everything = torch.arange(vocab_size)
     ordinary = everything[~torch.isin(everything, special)]

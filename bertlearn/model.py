@@ -214,8 +214,8 @@ def masked_lm_loss(
 ) -> tuple[Tensor, Tensor | None]:
     """Score the vocabulary where a word is asked for, and nowhere else.
 
-    With 15 percent of the tokens asked for, that is a sixth of the head's work; the loss is the
-    same, because the other places do not count in it.
+    With 15 percent of the tokens asked for, that is about a seventh of the head's work; the loss
+    is the same, because the other places do not count in it.
 
     Args:
         head: from vectors to scores.
@@ -225,9 +225,17 @@ def masked_lm_loss(
     Returns:
         logits ``(targets, vocab)`` and their mean cross entropy (0 if there is no target), or
         logits ``(batch, seq, vocab)`` and None.
+
+    Raises:
+        ValueError: for labels that are not of the tokens' shape.
     """
     if labels is None:
         return head(hidden_states), None
+    if labels.shape != hidden_states.shape[:-1]:
+        raise ValueError(
+            f"labels {tuple(labels.shape)} must have the shape "
+            f"{tuple(hidden_states.shape[:-1])} of the tokens"
+        )
     asked = labels != IGNORE  # (batch, seq)
     logits = head(hidden_states[asked])  # (targets, vocab)
     total = F.cross_entropy(logits, labels[asked], reduction="sum")
@@ -266,6 +274,9 @@ class BertForMaskedLM(Pretrained, nn.Module):
             input_ids, token_type_ids, attention_mask: as ``BertModel`` takes them.
             labels: ``(batch, seq)``, the true id where one is asked for, else ``IGNORE``. With
                 labels, logits are computed for these places only.
+
+        Raises:
+            TypeError, ValueError: as ``BertModel`` does, and for labels of another shape.
         """
         hidden = self.bert(input_ids, token_type_ids, attention_mask).last_hidden_state
         logits, loss = masked_lm_loss(self.cls.predictions, hidden, labels)

@@ -11,19 +11,24 @@ __all__ = [
     "IS_NEXT",
     "IS_RANDOM",
     "IS_SWAPPED",
+    "Document",
     "TextPair",
+    "collect",
     "draw_length",
     "flatten",
     "next_sentence_pairs",
     "random_continuation",
+    "room_for_text",
     "sentence_order_pairs",
     "truncate_longer",
 ]
 
-IS_NEXT, IS_RANDOM = 0, 1  # the labels of the original, in this order
-IN_ORDER, IS_SWAPPED = 0, 1
-
 Document = Sequence[Sequence[int]]  # sentences of token ids
+
+IS_NEXT = 0  # the original's labels: 0 for the pair that belongs together
+IS_RANDOM = 1
+IN_ORDER = 0
+IS_SWAPPED = 1
 
 
 @dataclass(frozen=True)
@@ -46,14 +51,52 @@ def flatten(sentences: Sequence[Sequence[int]]) -> list[int]:
     return [token for sentence in sentences for token in sentence]
 
 
+def room_for_text(documents: Sequence[Document], max_length: int) -> int:
+    """How many tokens of text a row of ``max_length`` holds beside [CLS] and two [SEP].
+
+    Raises:
+        ValueError: if a document or a sentence is empty, or if fewer than two tokens fit.
+    """
+    for number, document in enumerate(documents):
+        if len(document) == 0 or min(map(len, document)) == 0:
+            raise ValueError(f"document {number} or a sentence of it is empty: leave it out")
+    if max_length < 5:
+        raise ValueError(f"[CLS] A [SEP] B [SEP] need a max_length of 5, not {max_length}")
+    return max_length - 3
+
+
 def draw_length(room: int, rng: random.Random, short: float = 0.1) -> int:
-    """How long a pair shall be: the whole room, or once in ten times less, down to 2 tokens, so
-    that the model also sees short texts (google-research/bert, ``short_seq_prob``)."""
+    """How many tokens to collect for a row: as many as there is room for, or, with probability
+    ``short``, fewer, down to 2 (google-research/bert, ``short_seq_prob``).
+
+    The original draws once for each document, here it is once for each row.
+    """
     return rng.randint(2, room) if rng.random() < short else room
 
 
+def collect(document: Document, start: int, length: int) -> int:
+    """Where to stop: the end of the sentences that, from ``start`` on, first reach ``length``
+    tokens, or the end of the document; at least one sentence."""
+    end, size = start + 1, len(document[start])
+    while end < len(document) and size < length:
+        size += len(document[end])
+        end += 1
+    return end
+
+
+def random_continuation(
+    documents: Sequence[Document], index: int, length: int, rng: random.Random
+) -> list[int]:
+    """Text from a document other than ``index``: from a random sentence on, until it reaches
+    ``length`` tokens or the document ends."""
+    other = rng.randrange(len(documents) - 1)
+    document = documents[other if other < index else other + 1]
+    start = rng.randrange(len(document))
+    return flatten(document[start : collect(document, start, length)])
+
+
 def truncate_longer(
-    first: list[int], second: list[int], room: int, rng: random.Random
+    first: Sequence[int], second: Sequence[int], room: int, rng: random.Random
 ) -> tuple[list[int], list[int]]:
     """Take tokens from the longer side until both fit, from its front or its back by chance."""
     first, second = list(first), list(second)
@@ -63,33 +106,6 @@ def truncate_longer(
     return first, second
 
 
-def random_continuation(
-    documents: Sequence[Document], index: int, room: int, rng: random.Random
-) -> list[int]:
-    """Text from a document other than ``index``, from a random sentence on, until it fills the
-    room or the document ends."""
-    other = rng.randrange(len(documents) - 1)
-    document = documents[other if other < index else other + 1]
-    tokens: list[int] = []
-    for sentence in document[rng.randrange(len(document)) :]:
-        tokens += sentence
-        if len(tokens) >= room:
-            break
-    return tokens
-
-
-def _check(documents: Sequence[Document], max_length: int) -> int:
-    """The room for text in a row of ``max_length`` tokens."""
-    if any(len(document) == 0 or min(map(len, document)) == 0 for document in documents):
-        raise ValueError("a document without sentences, or a sentence without tokens: leave it out")
-    room = max_length - 3  # [CLS] A [SEP] B [SEP]
-    if room < 2:
-        raise ValueError(
-            f"max_length must be at least 5 to hold [CLS] A [SEP] B [SEP]: {max_length}"
-        )
-    return room
-
-
 def next_sentence_pairs(
     documents: Sequence[Document],
     rng: random.Random,
@@ -97,12 +113,12 @@ def next_sentence_pairs(
     short: float = 0.1,
 ) -> Iterator[TextPair]:
     """Pairs for next-sentence prediction, as the original makes them (Devlin et al. 2019,
-    section 3.1, and create_pretraining_data.py).
+    appendix A.2, and google-research/bert, create_pretraining_data.py).
 
-    Sentences of one document are collected until they fill a row. They are cut in two at a random
-    sentence. Half of the time the second part is replaced by text from another document, and goes
-    back to where it came from. A collection of a single sentence cannot be cut: its B is always
-    random.
+    Sentences of one document are collected until they fill a row, and are cut in two at a random
+    place between sentences. Half of the time the second part goes back to where it came from, and
+    text from another document takes its place. A single sentence cannot be cut: its B is always
+    random, so more than half of the pairs are.
 
     Args:
         documents: each a sequence of sentences, each a sequence of token ids.
@@ -111,37 +127,33 @@ def next_sentence_pairs(
         short: how often a shorter row is asked for.
 
     Yields:
-        pairs that fit, with the label ``IS_NEXT`` or ``IS_RANDOM``.
+        pairs that fit, with the label ``IS_NEXT`` or ``IS_RANDOM``, in the order of the documents.
 
     Raises:
-        ValueError: if there is only one document (no random B exists), one without sentences, or
-            no room.
+        ValueError: for a single document (a random B comes from another one), an empty document
+            or sentence, or no room.
     """
-    room = _check(documents, max_length)
+    room = room_for_text(documents, max_length)
     if len(documents) == 1:
         raise ValueError(
-            "there is one document only, so no random B can come from another: give more documents"
+            "a random B must come from another document, and there is only "
+            "one: give more, or cut this one into several"
         )
     for index, document in enumerate(documents):
-        start, length = 0, draw_length(room, rng, short)
+        start = 0
         while start < len(document):
-            end, size = start, 0
-            while end < len(document) and size < length:  # collect sentences
-                size += len(document[end])
-                end += 1
+            length = draw_length(room, rng, short)
+            end = collect(document, start, length)
             alone = end - start == 1
             cut = end if alone else rng.randrange(start + 1, end)
             first = flatten(document[start:cut])
             if alone or rng.random() < 0.5:
                 second = random_continuation(documents, index, length - len(first), rng)
-                label = IS_RANDOM
-                start = cut  # what was not used is put back
+                label, start = IS_RANDOM, cut  # what was cut off is put back
             else:
                 second = flatten(document[cut:end])
-                label = IS_NEXT
-                start = end
-            yield TextPair(*truncate_longer(first, second, length, rng), label)
-            length = draw_length(room, rng, short)
+                label, start = IS_NEXT, end
+            yield TextPair(*truncate_longer(first, second, room, rng), label)
 
 
 def sentence_order_pairs(
@@ -151,7 +163,8 @@ def sentence_order_pairs(
     short: float = 0.1,
 ) -> Iterator[TextPair]:
     """Pairs for sentence-order prediction: B follows A, or they are swapped (Lan et al. 2020,
-    section 3.1). Both halves are always from one document; a single sentence makes no pair.
+    section 3.1). Both halves are from one document, and nothing is put back. A single sentence
+    makes no pair (the original gives it a random B and calls the pair swapped).
 
     Args:
         documents, rng, max_length, short: as in ``next_sentence_pairs``; one document is enough.
@@ -160,23 +173,18 @@ def sentence_order_pairs(
         pairs that fit, with the label ``IN_ORDER`` or ``IS_SWAPPED``.
 
     Raises:
-        ValueError: for a document without sentences, or no room.
+        ValueError: for an empty document or sentence, or no room.
     """
-    room = _check(documents, max_length)
+    room = room_for_text(documents, max_length)
     for document in documents:
         start = 0
         while start < len(document):
-            length = draw_length(room, rng, short)
-            end, size = start, 0
-            while end < len(document) and size < length:
-                size += len(document[end])
-                end += 1
+            end = collect(document, start, draw_length(room, rng, short))
             if end - start > 1:
                 cut = rng.randrange(start + 1, end)
                 halves = flatten(document[start:cut]), flatten(document[cut:end])
-                first, second = truncate_longer(*halves, length, rng)
-                swapped = rng.random() < 0.5
-                if swapped:
+                first, second = truncate_longer(*halves, room, rng)
+                if rng.random() < 0.5:
                     yield TextPair(second, first, IS_SWAPPED)
                 else:
                     yield TextPair(first, second, IN_ORDER)

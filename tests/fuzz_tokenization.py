@@ -6,6 +6,9 @@ All six lists of an encoding must be equal: ids, segments, tokens, offsets, both
 string comes with a second one, every other one is also cut to a random length and padded. Each is
 tokenized with four vocabularies, with and without lower-casing: two are trained on such strings, so
 that their rarest letters occur as pieces; two are the published one of MiniLM, if it is here.
+Chapter 02 reads the record of such a run, made with
+
+    python -m tests.fuzz_tokenization --json book/records/02_tokenization_fuzz.json
 """
 
 from __future__ import annotations

@@ -1,12 +1,14 @@
 """Corpora: the documents are complete, in order and as documented; sentences split as promised.
 
-The corpora are read from the real sources (fetched once, 13 MB); those tests are skipped, loudly,
+The corpora are read from the real sources (fetched once, 74 MB); those tests are skipped, loudly,
 where they are neither cached nor to be had.
 
 Run: python -m pytest tests/test_corpora.py
 """
 
 from __future__ import annotations
+
+import re
 
 import pytest
 from hypothesis import given
@@ -18,10 +20,9 @@ from bertlearn.data.corpora import Document, sentences
 
 def documents(name: str) -> list[Document]:
     try:
-        sources.fetch(name)
+        return list(corpora.CORPORA[name]())
     except sources.SourceError as error:
         pytest.skip(f"THE CORPUS {name} WAS NOT TESTED: {error}")
-    return list(getattr(corpora, name.replace("-", "_"))())
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +38,21 @@ def wiki() -> list[Document]:
 @pytest.fixture(scope="module")
 def china_law() -> list[Document]:
     return documents("china-law")
+
+
+@pytest.fixture(scope="module")
+def encyclopedia() -> list[Document]:
+    return documents("encyclopedia")
+
+
+@pytest.fixture(scope="module")
+def pfr() -> list[Document]:
+    return documents("pfr")
+
+
+@pytest.fixture(scope="module")
+def reviews() -> list[Document]:
+    return documents("reviews")
 
 
 # ---- documents ----------------------------------------------------------------------------------
@@ -87,6 +103,119 @@ def test_china_law_is_what_is_in_force(china_law):
     code = next(each for each in china_law if each.title == "中华人民共和国民法典")
     assert code.meta["date"] == "2020-05-28" and code.meta["articles"] == 1260
     assert code.text.split("\n\n")[1].startswith("民法调整平等主体的自然人、法人和非法人组织")
+
+
+def test_encyclopedia_is_prose(encyclopedia):
+    assert len({document.id for document in encyclopedia}) == len(encyclopedia) == 97
+    numbers = [int(document.id) for document in encyclopedia]
+    assert numbers == sorted(numbers)
+    first = encyclopedia[0]
+    assert first.title == "Anarchism" and first.meta["revision"] == 716551092
+    assert first.text.startswith(
+        "Anarchism is a political philosophy that advocates self-governed societies based on "
+        "voluntary institutions. These are often described as stateless societies, although "
+    )
+    assert min(len(document.text) for document in encyclopedia) >= 300
+    paragraphs = [p for document in encyclopedia for p in document.text.split("\n\n")]
+    assert len(paragraphs) > 4000
+    for mark in ("{{", "}}", "]]", "''", "==", "<ref", "</", "&nbsp;", "http://", "File:", "  "):
+        found = [paragraph for paragraph in paragraphs if mark in paragraph]
+        assert not found, (mark, found[:2])
+    assert all(paragraph[-1] in ".!?\"'”’):" for paragraph in paragraphs)
+
+
+def test_pfr_rebuilds_the_articles(pfr):
+    assert len({document.id for document in pfr}) == len(pfr)
+    assert 2_900 < len(pfr) < 3_000
+    assert [document.id for document in pfr] == sorted(document.id for document in pfr)
+    first = pfr[0]
+    assert first.title == "迈向充满希望的新世纪——一九九八年新年讲话（附图片1张）"
+    assert first.text.split("\n\n")[5].startswith(
+        "1997年，是中国发展历史上非常重要的很不平凡的一年。"
+    )
+    lengths = sorted(len(document.text) for document in pfr)
+    assert 400 < lengths[len(lengths) // 2] < 550
+
+
+def test_pfr_has_every_line_of_the_source_once(pfr):
+    """The texts are the lines of the source, their words joined; the words keep their tags."""
+    lines = 0
+    for document in pfr:
+        paragraphs = document.text.split("\n\n")
+        lines += 1 + len(paragraphs)
+        for paragraph, words in zip(paragraphs, document.meta["words"], strict=True):
+            assert paragraph.replace(" ", "") == "".join(word for word, _ in words)
+            assert all(word and tag.isalpha() for word, tag in words)
+    assert lines == 19_484
+    text = "".join(document.text for document in pfr)
+    assert not set("０１９ＡＺａｚ．％") & set(text) and "，" in text and "：" in text
+    assert not re.search(r"[\u4e00-\u9fff] | [\u4e00-\u9fff]", text)
+    names = [w for d in pfr for words in d.meta["words"] for w, tag in words if tag == "nr"]
+    assert 33_000 < len(names) <= 35_267
+
+
+@pytest.mark.parametrize(
+    "line, text",
+    [
+        ("１９９８年/t  ，/w  中国/ns", "1998年，中国"),
+        ("Ｗｉｎｄｏｗｓ/nx  ９５/m  中文版/n", "Windows 95中文版"),
+        ("增长/v  ３．５％/m  ：/w  ８８·８９％/m", "增长3.5%：88·89%"),
+        ("１５５２４．６１/m  ７９．８８/m", "15524.61 79.88"),
+    ],
+)
+def test_words_are_joined(line, text):
+    assert corpora._joined(corpora._tagged(line)) == text
+
+
+def test_articles_begin_at_titles():
+    lines = [
+        "国务院/nt 开会/v",
+        "李/nr 鹏/nr 主持/v",
+        "本报/r 记者/n 王/nr 明/nr",
+        "今天/t 开会/v 。/w",
+        "（/w 完/v ）/w",
+        "一/m 、/w 小/a 结/n",
+        "他/r 说/v ：/w",
+        "“/w 好/a 。/w ”/w",
+        "王/nr 明/nr",
+        "世界/n 新闻/n",
+        "北京/ns １日/t 电/n 。/w",
+    ]
+    found = list(corpora._articles(map(corpora._tagged, lines)))
+    assert [(number, len(article)) for number, article in found] == [(0, 9), (9, 2)]
+
+
+def test_reviews_are_there_once(reviews):
+    labels = [document.meta["label"] for document in reviews]
+    assert labels == [1] * 8_332 + [0] * 9_031
+    assert len({document.text for document in reviews}) == len(reviews)
+    assert len({document.id for document in reviews}) == len(reviews)
+    assert reviews[0].id == "pos-00001" and reviews[0].text.startswith("我正在写这本书的心得")
+
+
+@pytest.mark.parametrize(
+    "markup, text",
+    [
+        ("'''Bold''' and ''[[Some page|linked]]'' [[text]].", "Bold and linked text."),
+        ("A{{cite|x|{{nested|y}}}} claim.<ref name=a>no [[x]]</ref><ref name=a />", "A claim."),
+        ("{| class=x\n| cell.\n{| inner |}\n|}\nOut.", "Out."),
+        ("[[File:a.jpg|thumb|A [[caption]] here.]]Text.\n[[Category:X]]", "Text."),
+        ("It is {{convert|5|km|mi}} ({{IPA|x}}) away.", "It is 5 km away."),
+        ("The word {{lang|fr|mot}} &ndash; see [http://a.b a page].", "The word mot – see a page."),
+        ("== Head ==\nOne.\n* item.\n: indented.\n=== Sub ===\nTwo.", "One.\n\nTwo."),
+        ("One.\n== See also ==\nNo.\n=== Sub ===\nNo.\n== More ==\nTwo.", "One.\n\nTwo."),
+        ("H<sub>2</sub>O<!-- no\nno -->.<br />New.", "H2O.\n\nNew."),
+        ("a caption without an end", ""),
+    ],
+)
+def test_markup_is_cleaned(markup, text):
+    assert corpora.clean_wikitext(markup) == text
+
+
+@given(st.text(alphabet="{}[]|<>/='* \nref:.a", max_size=80))
+def test_any_markup_is_cleaned(markup):
+    text = corpora.clean_wikitext(markup)
+    assert all(line == " ".join(line.split()) for line in text.split("\n"))
 
 
 def test_readers_are_lazy_and_can_be_read_twice(sotu):

@@ -33,8 +33,10 @@ TAUGHT = {
     "embeddings": ["03"],
     "attention": ["04"],
     "encoder": ["05"],
-    "model": ["05"],
+    "masking": ["06"],
+    "model": ["05", "06", "07"],
     "accounting": ["05"],
+    "pairs": ["07"],
     "pretraining": ["08"],
 }
 

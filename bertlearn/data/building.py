@@ -19,7 +19,7 @@ import json
 import os
 import shutil
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +27,9 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from bertlearn.data.corpora import sentences
+from bertlearn.data.corpora import Document, sentences
 from bertlearn.data.errors import DataError
-from bertlearn.data.inputs import Input, Reader, open_input
+from bertlearn.data.inputs import Input, open_input
 from bertlearn.data.splits import SPLITS, TEST, VALID, place_of
 from bertlearn.data.words import CHINESE_SHARE, chinese_continues, is_chinese_text
 from bertlearn.text.vocabulary import build_fast
@@ -54,7 +54,7 @@ def token_type(vocab_size: int) -> np.dtype:
 
 
 def build(
-    sources: Sequence[str | tuple[str, Reader]],
+    sources: Sequence[str | tuple[str, Callable[[], Iterable[Document]]]],
     out: str | Path,
     tokenizer: BertTokenizer | str | Path | None = None,
     vocab_size: int | None = None,

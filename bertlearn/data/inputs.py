@@ -1,12 +1,19 @@
 """What ``--source`` may name: a corpus of the book, a file, a folder, a Hugging Face data set.
 
-| what                  | documents                                                        |
-|-----------------------|------------------------------------------------------------------|
-| ``wiki``              | a corpus of the book, see `bertlearn.data.corpora`               |
-| ``novel.txt``         | the file is one document; with blank lines as borders, several   |
-| ``stories/``          | each file ``.txt`` in the folder and below it, in order of names |
-| ``pages.jsonl``       | each line is JSON with the text in its field "text"              |
-| ``hf:NAME[:CONFIG]``  | split "train" of a data set, streamed by the library `datasets`  |
+``wiki``
+    a corpus of the book, see `bertlearn.data.corpora`
+
+``novel.txt``
+    a text file: one document, or with blank lines as borders several
+
+``stories/``
+    a folder: each file ``.txt`` in it and below it, in the order of their names
+
+``pages.jsonl``
+    lines of JSON, each with a text in its field "text"
+
+``hf:NAME[:CONFIG]``
+    split "train" of a Hugging Face data set, streamed by the library `datasets`
 """
 
 from __future__ import annotations
@@ -24,9 +31,7 @@ from bertlearn.data.corpora import CORPORA, Document
 from bertlearn.data.errors import DataError
 from bertlearn.text.vocabulary import guess_encoding
 
-__all__ = ["Input", "Reader", "open_input"]
-
-Reader = Callable[[], Iterable[Document]]
+__all__ = ["Input", "open_input"]
 
 
 @dataclass(frozen=True)
@@ -40,11 +45,13 @@ class Input:
     """
 
     name: str
-    read: Reader
+    read: Callable[[], Iterable[Document]]
     identity: Callable[[], str]
 
 
-def open_input(what: str | tuple[str, Reader], blank_lines: bool = False) -> Input:
+def open_input(
+    what: str | tuple[str, Callable[[], Iterable[Document]]], blank_lines: bool = False
+) -> Input:
     """The documents that ``what`` names; see the table at the top of this module.
 
     Args:
@@ -182,6 +189,6 @@ def _stream(name: str, config: str | None) -> Iterator[dict[str, Any]]:
         ) from None
     try:
         yield from load_dataset(name, config, split="train", streaming=True)
-    except (OSError, ValueError, RuntimeError) as error:  # offline, unknown, broken: all of these
+    except Exception as error:  # of whichever of its libraries: unknown name, no network, ...
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"hf:{name} could not be read by the library datasets: {reason}") from error

@@ -1,4 +1,4 @@
-"""Documents as token files: built once, read by every training run.
+"""Documents as token files: built once, read by every training run::
 
     DIR/data.json          what is in it: sources, counts, sizes, hashes
     DIR/vocab.txt          the pieces

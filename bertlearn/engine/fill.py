@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from bertlearn.checkpoints import CheckpointError, find_directory, shipped_models
 from bertlearn.model import BertForMaskedLM
 from bertlearn.tokenization import BertTokenizer, is_chinese
 
@@ -23,15 +24,13 @@ def load_for_filling(model: str | Path) -> tuple[BertForMaskedLM, BertTokenizer]
         CheckpointError: if there is no such model, or it has no head for words.
         FileNotFoundError: if it has no vocabulary.
     """
-    from bertlearn.checkpoints import CheckpointError, find_directory
-
     folder = find_directory(model)
     found = BertForMaskedLM.from_pretrained(folder)
     report = found.load_report
     if report and any("predictions" in name for name in report.missing):
         raise CheckpointError(
             f"{model} has no head that scores words: it cannot fill blanks. Use a model that was "
-            f"pre-trained with one, such as bertlearn-mini-en"
+            f"pre-trained with one, such as one that `bertlearn pretrain` has written"
         )
     for name in ("tokenizer.json", "vocab.txt"):
         if (folder / name).is_file():
@@ -47,7 +46,8 @@ def fill_blanks(
 
     Args:
         text: one text with one or more ``[MASK]``.
-        model: see ``load_for_filling``; None chooses by the language of the text.
+        model: see ``load_for_filling``; None takes the one that ships with
+            the package for the language of the text, if there is one.
         top: how many words.
 
     Returns:
@@ -61,6 +61,11 @@ def fill_blanks(
         raise ValueError("the text has no [MASK]: write it where a word is missing")
     if model is None:
         model = "bertlearn-mini-zh" if any(map(is_chinese, text)) else "bertlearn-mini-en"
+        if model not in shipped_models():
+            raise ValueError(
+                "name a model with --model: a folder that `bertlearn pretrain` has written, "
+                "RUN/model, or any Hugging Face directory with a BERT for masked words"
+            )
     bert, tokenizer = load_for_filling(model)
     encoding = tokenizer.encode(text)
     ids = torch.tensor([encoding.ids])

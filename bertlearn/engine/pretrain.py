@@ -444,7 +444,7 @@ class _Run:
             if self.done == first and index:
                 self.position = Position()
                 if phase.length > self.recipe.phases[index - 1].length:
-                    spread_positions(self.bare, self.recipe.phases[index - 1].length)
+                    self._spread(self.recipe.phases[index - 1].length)
             stream = self.stream(index)
             stream.position = self.position
             batches: Iterator[Batch] = iter(stream)
@@ -481,6 +481,25 @@ class _Run:
                 if due:
                     self._save()
                     last_saved = time.perf_counter()
+
+    def _spread(self, trained: int) -> None:
+        """`spread_positions`, also where no process holds the whole table."""
+        if not self.options.fsdp or self.processes.world == 1:
+            spread_positions(self.bare, trained)
+            return
+        from torch.distributed.checkpoint.state_dict import (
+            StateDictOptions,
+            get_model_state_dict,
+            set_model_state_dict,
+        )
+
+        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        weights = self.processes.share(get_model_state_dict(self.model, options=options))
+        model = BertForPreTraining(self.config)
+        model.load_state_dict(weights)
+        spread_positions(model, trained)
+        options = StateDictOptions(full_state_dict=True)
+        set_model_state_dict(self.model, model.state_dict(), options=options)
 
     def _save(self) -> None:
         state, folder = self.state(), self.folder
