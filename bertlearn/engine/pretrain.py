@@ -105,6 +105,7 @@ def pretrain(
     """
     options = options or Options()
     torch.set_flush_denormal(True)
+    tokens = TokenData(data)
     with Processes() as processes:
         folder = None
         if processes.first:
@@ -112,7 +113,6 @@ def pretrain(
         else:
             _attempt(None, processes)
         try:
-            tokens = TokenData(data)
             facts = _facts(folder, tokens, recipe, name, seed, resume, processes)
             if not resume:
                 facts["steps"] = _count_steps(tokens, facts, steps, minutes, options, processes)
