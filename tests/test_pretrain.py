@@ -91,6 +91,8 @@ def test_a_run_learns_and_leaves_everything(whole: Path, data: Path) -> None:
     result = json.loads((whole / "result.json").read_text())
     assert result["uniform_loss"] == pytest.approx(6.9078, abs=1e-4)  # ln 1000
     assert result["held_out_loss"] < result["uniform_loss"] - 0.5
+    assert result["blind_loss"] < result["unigram_loss"] < result["uniform_loss"]
+    assert result["held_out_mask_loss"] > result["held_out_loss"]  # nothing to copy
     assert result["steps"] == STEPS
     assert 0 < result["share_of_matmul_peak"] < 1
     assert len(list((whole / "checkpoints").iterdir())) == 2

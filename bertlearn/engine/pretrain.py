@@ -27,6 +27,7 @@ from bertlearn.pretraining import (
     Batch,
     NonFiniteLoss,
     StepResult,
+    blind_loss,
     evaluate,
     learning_rate,
     make_optimizer,
@@ -214,7 +215,12 @@ def matmul_peak(dtype: torch.dtype = torch.float32, size: int = 1536, repeats: i
 
 
 def held_out(
-    tokens: TokenData, marks: Marks, length: int, rows: int, objective: str = "mlm"
+    tokens: TokenData,
+    marks: Marks,
+    length: int,
+    rows: int,
+    objective: str = "mlm",
+    mix: tuple[float, float, float] = (0.8, 0.1, 0.1),
 ) -> list[Batch]:
     """Rows of the validation split with blanks that never change."""
     size = min(rows, 32)
@@ -222,7 +228,9 @@ def held_out(
         try:
             split = tokens.split("valid")
             stream = iter(
-                BatchStream(split, marks, length=length, rows=size, objective=objective, seed=1)
+                BatchStream(
+                    split, marks, length=length, rows=size, objective=objective, seed=1, mix=mix
+                )
             )
             return [next(stream) for _ in range(max(1, rows // size))]
         except ValueError:
@@ -425,7 +433,10 @@ class _Run:
     def _held_out(self) -> dict[str, list[Batch]]:
         last = self.recipe.phases[-1]
         rows = self.options.held_out_rows
-        tests = {"": held_out(self.tokens, self.marks, last.length, rows)}
+        tests = {
+            "": held_out(self.tokens, self.marks, last.length, rows),
+            "mask_": held_out(self.tokens, self.marks, last.length, rows, mix=(1.0, 0.0, 0.0)),
+        }
         if last.objective != "mlm":
             batches = held_out(self.tokens, self.marks, last.length, rows, last.objective)
             if batches:
@@ -542,7 +553,11 @@ class _Run:
                         self.model if self.options.fsdp else self.bare,
                         [batch.to(self.processes.device) for batch in batches],
                     )
-                if prefix:
+                if prefix == "mask_":  # a copy of what is seen is worth nothing here
+                    found["held_out_mask_loss"] = round(result.mlm_loss, 4)
+                    found["held_out_mask_top1"] = round(result.top1, 4)
+                    found["held_out_mask_top5"] = round(result.top5, 4)
+                elif prefix:
                     assert result.pair_accuracy is not None
                     found["held_out_pair_accuracy"] = round(result.pair_accuracy, 4)
                 else:
@@ -608,12 +623,14 @@ class _Run:
                 "cpu_minutes": round(self.cpu_seconds / 60, 2),
                 "uniform_loss": round(math.log(self.tokens.vocab_size), 4),
                 "unigram_loss": round(unigram_entropy(counts), 4),
+                "blind_loss": round(blind_loss(counts, self.recipe.mix), 4),
                 "tokens_per_second": round(self.tokens_read / self.seconds, 1),
                 "share_of_matmul_peak": round(self._speed() / matmul_peak(self.dtype), 3),
             }
             text = json.dumps(summary, indent=2) + "\n"
             write_atomically(out / "result.json", text.encode())
-            draw_losses(records, summary["uniform_loss"], summary["unigram_loss"], out / "loss.png")
+            levels = {"unigram": summary["unigram_loss"], "blind": summary["blind_loss"]}
+            draw_losses(records, levels, out / "loss.png")
         return target
 
     def _speed(self) -> float:
@@ -626,7 +643,7 @@ class _Run:
         return flops / self.seconds
 
 
-def draw_losses(records: list[dict[str, Any]], uniform: float, unigram: float, path: Path) -> None:
+def draw_losses(records: list[dict[str, Any]], levels: dict[str, float], path: Path) -> None:
     """Losses over tokens, in training and held out, with what guessing costs."""
     from bertlearn import plots
 
@@ -638,7 +655,7 @@ def draw_losses(records: list[dict[str, Any]], uniform: float, unigram: float, p
         {name: [r[lines[name]] for r in rows] for name, rows in found.items()},
         xlabel="tokens read",
         ylabel="loss (nats)",
-        levels={"uniform": uniform, "unigram": unigram},
+        levels=levels,
     ).savefig(path)
 
 
