@@ -695,7 +695,7 @@ def test_a_vocabulary_that_is_none(tmp_path, vocab):
     with pytest.raises(FileNotFoundError, match="is a folder: name the file in it"):
         BertTokenizer.from_file(tmp_path)
     vocab.write_text("[PAD]\n[UNK]\n[CLS]\n")
-    with pytest.raises(ValueError, match=r"has no \[SEP\], \[MASK\]: is it a BERT vocabulary"):
+    with pytest.raises(ValueError, match=r"has no \[SEP\], \[MASK\]: is it BERT"):
         BertTokenizer.from_file(vocab)
     vocab.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match="is not UTF-8 text"):

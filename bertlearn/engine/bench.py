@@ -162,7 +162,6 @@ def _theirs(
 
 def bench_pretrain(rounds: int, against: bool) -> dict[str, Any]:
     """Tokens a second of pre-training steps, 4 layers of width 256, 8,192 pieces."""
-    torch.set_flush_denormal(True)
     transformers = _peer() if against else None
     rng = torch.Generator().manual_seed(0)
     texts = list(_texts(2500))
@@ -538,11 +537,16 @@ def run(name: str, against: bool = False, rounds: int = 7, out: Path | None = No
         rounds: turns of each side.
         out: a JSON file.
     """
+    torch.set_flush_denormal(True)
+    try:
+        figures = BENCHMARKS[name](rounds, against)
+    finally:
+        torch.set_flush_denormal(False)
     found = {
         "benchmark": name,
         "machine": describe_machine(),
         "rounds": rounds,
-        **BENCHMARKS[name](rounds, against),
+        **figures,
         "peak_memory_mb": round(_peak_memory(), 1),
     }
     if out is not None:

@@ -105,7 +105,6 @@ def pretrain(
             not finite; ``Interrupted`` after Ctrl-C, when everything is saved.
     """
     options = options or Options()
-    torch.set_flush_denormal(True)
     tokens = TokenData(data)
     with Processes() as processes:
         folder = None
@@ -113,6 +112,7 @@ def pretrain(
             folder = _attempt(lambda: RunFolder(out, resume), processes)
         else:
             _attempt(None, processes)
+        torch.set_flush_denormal(True)
         try:
             facts = _facts(folder, tokens, recipe, name, seed, resume, processes)
             if not resume:
@@ -122,6 +122,7 @@ def pretrain(
             run = _Run(tokens, facts, folder, options, processes)
             return run.go(Path(out))
         finally:
+            torch.set_flush_denormal(False)
             if folder:
                 folder.close()
 
