@@ -12,6 +12,7 @@ import statistics
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -351,15 +352,17 @@ def _onnx(folder: Path, model: BertModel) -> Any:
     path = folder / "model.onnx"
     wrapped = States().eval()
     wrapped.bert = model
-    torch.onnx.export(
-        wrapped,
-        (ids, ids),
-        str(path),
-        input_names=["ids", "attention"],
-        output_names=["states"],
-        dynamic_axes={name: {0: "batch", 1: "seq"} for name in ("ids", "attention", "states")},
-        dynamo=False,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the tracer's, about checks of the input
+        torch.onnx.export(
+            wrapped,
+            (ids, ids),
+            str(path),
+            input_names=["ids", "attention"],
+            output_names=["states"],
+            dynamic_axes={name: {0: "batch", 1: "seq"} for name in ("ids", "attention", "states")},
+            dynamo=False,
+        )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
