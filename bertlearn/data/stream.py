@@ -22,6 +22,7 @@ from bertlearn.data.shards import CONTINUES
 from bertlearn.masking import mask_tokens
 from bertlearn.pairs import next_sentence_pairs, sentence_order_pairs
 from bertlearn.pretraining import Batch, Row, collate, like_lengths, pack, pair_row
+from bertlearn.tokenization import SPECIALS
 
 OBJECTIVES = ("mlm", "nsp", "sop")
 
@@ -58,14 +59,13 @@ class Marks:
         Raises:
             ValueError: if it lacks one of the special tokens.
         """
-        names = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-        lacking = [name for name in names if name not in vocab]
+        lacking = [name for name in SPECIALS if name not in vocab]
         if lacking:
             raise ValueError(
                 f"the vocabulary has no {', '.join(lacking)}: pre-training needs all of "
-                f"{', '.join(names)}"
+                f"{', '.join(SPECIALS)}"
             )
-        return cls(max(vocab.values()) + 1, *(vocab[name] for name in names))
+        return cls(max(vocab.values()) + 1, *(vocab[name] for name in SPECIALS))
 
     @property
     def special(self) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ rounds counts, and only ratios mean anything on another machine. Nothing here is
 from __future__ import annotations
 
 import json
+import random
 import resource
 import statistics
 import sys
@@ -14,6 +15,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from torch import nn
 from bertlearn.config import BertConfig
 from bertlearn.engine.pretrain import describe_machine, has_fast_bf16, matmul_peak
 from bertlearn.engine.runs import write_atomically
+from bertlearn.masking import mask_tokens
 from bertlearn.model import BertForPreTraining, BertModel, mean_pool
 from bertlearn.pretraining import (
     Batch,
@@ -35,7 +38,7 @@ from bertlearn.pretraining import (
     train_step,
     training_flops,
 )
-from bertlearn.tokenization import BertTokenizer
+from bertlearn.tokenization import BertTokenizer, count_words, train_wordpiece
 
 __all__ = ["BENCHMARKS", "Side", "alternate", "run"]
 
@@ -105,8 +108,6 @@ def _texts(count: int) -> Iterator[str]:
 
 def _mask(rows: Sequence[Row], length: int | None, rng: torch.Generator) -> Batch:
     """Rows with blanks; padded to the longest, or to ``length``."""
-    from bertlearn.masking import mask_tokens
-
     ids, segments, attention, _ = collate(rows, 0)
     if length is not None and ids.shape[1] < length:
         more = length - ids.shape[1]
@@ -166,16 +167,12 @@ def bench_pretrain(rounds: int, against: bool) -> dict[str, Any]:
     transformers = _peer() if against else None
     rng = torch.Generator().manual_seed(0)
     texts = list(_texts(2500))
-    from bertlearn.tokenization import count_words, train_wordpiece
-
     vocab = train_wordpiece(count_words(texts), 8192, min_count=1)
     tokenizer = BertTokenizer({piece: i for i, piece in enumerate(vocab)})
     encoded = [e.ids[1:-1] for e in tokenizer.encode_batch(texts, max_length=128)]
     encoded = [[i for i in ids if i != 3 and i != 0] for ids in encoded]  # no [SEP], no padding
     full = pack([encoded], 128, 2, 3)[:32]
     full_batch = _mask(full, None, rng)
-    import random
-
     chosen = encoded[:256]
     ragged = [Row([2, *ids, 3], [0] * (len(ids) + 2)) for ids in chosen]
     padded = [_mask(ragged[i : i + 32], 128, rng) for i in range(0, 256, 32)]
@@ -303,19 +300,27 @@ def where_time_goes(batch: Batch) -> dict[str, float]:
 # ---- inference ----------------------------------------------------------------------------------
 
 
+States = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
+
+
 @torch.inference_mode()
-def _embed(model: BertModel, tokenizer: BertTokenizer, texts: Sequence[str]) -> torch.Tensor:
-    """Vectors of texts, batched by like lengths."""
+def _embed(states_of: States, tokenizer: BertTokenizer, texts: Sequence[str]) -> torch.Tensor:
+    """Vectors of texts, batched by like lengths.
+
+    Args:
+        states_of: from ids, segments and attention mask to ``(batch, seq, hidden)``.
+        tokenizer: of the same model.
+        texts: to encode.
+    """
     encodings = [tokenizer.encode_batch([text], max_length=256)[0] for text in texts]
     order = sorted(range(len(texts)), key=lambda i: len(encodings[i].ids))
-    found = torch.empty(len(texts), model.config.hidden_size)
+    found = torch.empty(len(texts), 384)
     for start in range(0, len(order), 32):
         chosen = order[start : start + 32]
         rows = [Row(encodings[i].ids, encodings[i].type_ids) for i in chosen]
         ids, segments, attention, _ = collate(rows, 0)
-        states = model(ids, segments, attention).last_hidden_state
         real = torch.ones_like(ids) if attention is None else attention
-        found[chosen] = mean_pool(states, real)
+        found[chosen] = mean_pool(states_of(ids, segments, attention), real)
     return found
 
 
@@ -336,7 +341,7 @@ def _embed_theirs(model: Any, tokenizer: Any, texts: Sequence[str]) -> torch.Ten
     return torch.cat(found)
 
 
-def _onnx(folder: Path, model: BertModel) -> Any:
+def _onnx(folder: Path, model: BertModel) -> States | None:
     """The same weights in ONNX Runtime, or None where it is not installed."""
     try:
         import onnx  # noqa: F401
@@ -365,22 +370,16 @@ def _onnx(folder: Path, model: BertModel) -> Any:
         )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
-
-def _embed_onnx(session: Any, tokenizer: BertTokenizer, texts: Sequence[str]) -> torch.Tensor:
-    """As `_embed`, with the session in the model's place."""
-    encodings = [tokenizer.encode_batch([text], max_length=256)[0] for text in texts]
-    order = sorted(range(len(texts)), key=lambda i: len(encodings[i].ids))
-    found = torch.empty(len(texts), 384)
-    for start in range(0, len(order), 32):
-        chosen = order[start : start + 32]
-        rows = [Row(encodings[i].ids, encodings[i].type_ids) for i in chosen]
-        ids, _, attention, _ = collate(rows, 0)
+    def states_of(
+        ids: torch.Tensor, segments: torch.Tensor, attention: torch.Tensor | None
+    ) -> torch.Tensor:
         real = torch.ones_like(ids) if attention is None else attention.long()
         (states,) = session.run(None, {"ids": ids.numpy(), "attention": real.numpy()})
-        found[chosen] = mean_pool(torch.from_numpy(states), real)
-    return found
+        return torch.from_numpy(states)
+
+    return states_of
 
 
 def bench_inference(rounds: int, against: bool) -> dict[str, Any]:
@@ -389,39 +388,33 @@ def bench_inference(rounds: int, against: bool) -> dict[str, Any]:
 
     folder = sources.fetch("minilm")
     texts = list(_texts(1000))
-    model = BertModel.from_pretrained(folder)
     tokenizer = BertTokenizer.from_file(folder / "vocab.txt")
-    sides: list[Side] = [("bertlearn", lambda: _embed(model, tokenizer, texts))]
-    agreement: dict[str, float] = {}
-    if against:
-        transformers = _peer()
-        their_model = transformers.AutoModel.from_pretrained(folder).eval()
-        their_tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-        sides.append(("transformers", lambda: _embed_theirs(their_model, their_tokenizer, texts)))
+    model = BertModel.from_pretrained(folder)
+    embed: dict[str, Callable[[Sequence[str]], torch.Tensor]] = {
+        "bertlearn": partial(_embed, lambda *row: model(*row).last_hidden_state, tokenizer)
+    }
     with tempfile.TemporaryDirectory() as scratch:
-        session = None
         if against:
+            transformers = _peer()
+            their_model = transformers.AutoModel.from_pretrained(folder).eval()
+            their_tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+            embed["transformers"] = partial(_embed_theirs, their_model, their_tokenizer)
             portable = BertModel.from_pretrained(folder, attn_implementation="eager")
-            session = _onnx(Path(scratch), portable)
-        if session is not None:
-            sides.append(("ONNX Runtime", lambda: _embed_onnx(session, tokenizer, texts)))
-        first = _embed(model, tokenizer, texts[:64])
-        for name, _ in sides[1:]:
-            if name == "transformers":
-                other = _embed_theirs(their_model, their_tokenizer, texts[:64])
-            else:
-                other = _embed_onnx(session, tokenizer, texts[:64])
-            agreement[name] = float((first - other).abs().max())
-        seconds = alternate(sides, rounds)
+            states_of = _onnx(Path(scratch), portable)
+            if states_of is not None:
+                embed["ONNX Runtime"] = partial(_embed, states_of, tokenizer)
+        first = {name: function(texts[:64]) for name, function in embed.items()}
+        seconds = alternate(
+            [(name, partial(function, texts)) for name, function in embed.items()], rounds
+        )
     speeds = {name: len(texts) / taken for name, taken in seconds.items()}
+    others = [name for name in embed if name != "bertlearn"]
     return {
         "sentences_per_second": {name: round(speed, 1) for name, speed in speeds.items()},
-        "ratios": {
-            name: round(speeds["bertlearn"] / speed, 2)
-            for name, speed in speeds.items()
-            if name != "bertlearn"
+        "ratios": {name: round(speeds["bertlearn"] / speeds[name], 2) for name in others},
+        "largest difference": {
+            name: float((first["bertlearn"] - first[name]).abs().max()) for name in others
         },
-        "largest difference": agreement,
     }
 
 

@@ -8,7 +8,7 @@ import torch
 
 from bertlearn.checkpoints import CheckpointError, find_directory, shipped_models
 from bertlearn.model import BertForMaskedLM
-from bertlearn.tokenization import BertTokenizer, is_chinese
+from bertlearn.tokenization import SPECIALS, BertTokenizer, is_chinese
 
 __all__ = ["fill_blanks", "load_for_filling"]
 
@@ -70,7 +70,7 @@ def fill_blanks(
     encoding = tokenizer.encode(text)
     ids = torch.tensor([encoding.ids])
     scores = bert(ids).logits[0, [token == "[MASK]" for token in encoding.tokens]]
-    special = [tokenizer.vocab[t] for t in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")]
+    special = [tokenizer.vocab[t] for t in SPECIALS]
     scores[:, special] = -torch.inf
     shares, words = scores.softmax(dim=-1).topk(min(top, scores.shape[-1] - len(special)))
     pieces = {index: piece for piece, index in tokenizer.vocab.items()}

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import platform
+import re
 import signal
 import statistics
 import time
@@ -180,15 +181,9 @@ def _facts(
 
 def describe_machine() -> dict[str, Any]:
     """Processor and versions."""
-    model = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                model = line.split(":", 1)[1].strip()
-                break
+    named = re.search(r"^model name\s*:\s*(.+)$", _cpuinfo(), re.MULTILINE)
     return {
-        "processor": model,
+        "processor": named[1].strip() if named else platform.processor() or platform.machine(),
         "threads": torch.get_num_threads(),
         "capability": torch.backends.cpu.get_cpu_capability(),
         "torch": torch.__version__,
@@ -198,9 +193,14 @@ def describe_machine() -> dict[str, Any]:
 
 def has_fast_bf16() -> bool:
     """Whether this processor multiplies bf16 matrices in hardware (AVX512_BF16, AMX)."""
-    flags = Path("/proc/cpuinfo")
-    text = flags.read_text(encoding="utf-8", errors="replace") if flags.is_file() else ""
+    text = _cpuinfo()
     return torch.cuda.is_available() or "avx512_bf16" in text or "amx_bf16" in text
+
+
+def _cpuinfo() -> str:
+    """What Linux says of the processor; nothing elsewhere."""
+    path = Path("/proc/cpuinfo")
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
 
 def matmul_peak(dtype: torch.dtype = torch.float32, size: int = 1536, repeats: int = 8) -> float:
@@ -308,6 +308,7 @@ class _Run:
         if self.recipe.from_frequencies:
             start_from_frequencies(self.bare, torch.as_tensor(tokens.unigram_counts))
         idle = any(phase.objective == "mlm" for phase in self.recipe.phases)
+        self.sharded = options.fsdp and processes.world > 1
         self.model = processes.wrap(self.bare, options.fsdp, idle)
         r = self.recipe
         self.optimizer = make_optimizer(self.model, r.betas, r.eps, r.weight_decay)
@@ -316,7 +317,8 @@ class _Run:
         self.dtype = torch.bfloat16 if half else torch.float32
         self.done, self.position = 0, Position()
         self.seconds, self.cpu_seconds, self.tokens_read = 0.0, 0.0, 0
-        self.pending: list[tuple[float, float | None, float, int]] = []
+        self.pending: list[tuple[float, float | None, float]] = []
+        self.saved = -1  # the step of the last checkpoint
         self.stop = False
 
     def precision(self) -> AbstractContextManager:
@@ -374,7 +376,7 @@ class _Run:
         }
 
     def _weights(self) -> tuple[dict, dict]:
-        if not self.options.fsdp or self.processes.world == 1:
+        if not self.sharded:
             return self.bare.state_dict(), self.optimizer.state_dict()
         from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict
 
@@ -392,7 +394,7 @@ class _Run:
                 f"this run was saved by {len(state['random'])} processes: resume it with as many"
             )
         try:
-            if not self.options.fsdp or self.processes.world == 1:
+            if not self.sharded:
                 self.bare.load_state_dict(state["model"])
                 self.optimizer.load_state_dict(state["optimizer"])
             else:
@@ -436,13 +438,12 @@ class _Run:
         rows = self.options.held_out_rows
         tests = {
             "": held_out(self.tokens, self.marks, last.length, rows),
+            # all blanks are [MASK]: a copy of what is seen is worth nothing here
             "mask_": held_out(self.tokens, self.marks, last.length, rows, mix=(1.0, 0.0, 0.0)),
         }
         if last.objective != "mlm":
-            batches = held_out(self.tokens, self.marks, last.length, rows, last.objective)
-            if batches:
-                tests["pair_"] = batches
-        return tests
+            tests["pair_"] = held_out(self.tokens, self.marks, last.length, rows, last.objective)
+        return {kind: batches for kind, batches in tests.items() if batches}
 
     def _train(self, bar: tqdm) -> None:
         warmup = max(1, round(self.recipe.warmup * self.steps))
@@ -496,7 +497,7 @@ class _Run:
 
     def _spread(self, trained: int) -> None:
         """`spread_positions`, also where no process holds the whole table."""
-        if not self.options.fsdp or self.processes.world == 1:
+        if not self.sharded:
             spread_positions(self.bare, trained)
             return
         from torch.distributed.checkpoint.state_dict import (
@@ -514,8 +515,11 @@ class _Run:
         set_model_state_dict(self.model, model.state_dict(), options=options)
 
     def _save(self) -> None:
+        if self.saved == self.done:
+            return
         state, folder = self.state(), self.folder
         _attempt((lambda: folder.save(self.done, state)) if folder else None, self.processes)
+        self.saved = self.done
 
     def _give_up(self, batch: Batch, error: NonFiniteLoss) -> None:
         """Write the batch that broke the run, and stop."""
@@ -530,10 +534,10 @@ class _Run:
     # ---- what is written down
 
     def _note(self, result: StepResult, rate: float) -> None:
-        self.pending.append((result.mlm_loss, result.pair_loss, result.grad_norm, result.tokens))
+        self.pending.append((result.mlm_loss, result.pair_loss, result.grad_norm))
         if self.done % self.options.log_steps and self.done != self.steps:
             return
-        losses, pairs, norms, _ = zip(*self.pending, strict=True)
+        losses, pairs, norms = zip(*self.pending, strict=True)
         judged = [loss for loss in pairs if loss is not None]
         self.pending = []
         self._record(
@@ -547,24 +551,18 @@ class _Run:
 
     def _evaluate(self) -> None:
         found: dict[str, float] = {}
-        for prefix, batches in self._tests.items():
-            if batches:
-                with self.precision():
-                    result = evaluate(
-                        self.model if self.options.fsdp else self.bare,
-                        [batch.to(self.processes.device) for batch in batches],
-                    )
-                if prefix == "mask_":  # a copy of what is seen is worth nothing here
-                    found["held_out_mask_loss"] = round(result.mlm_loss, 4)
-                    found["held_out_mask_top1"] = round(result.top1, 4)
-                    found["held_out_mask_top5"] = round(result.top5, 4)
-                elif prefix:
-                    assert result.pair_accuracy is not None
-                    found["held_out_pair_accuracy"] = round(result.pair_accuracy, 4)
-                else:
-                    found["held_out_loss"] = round(result.mlm_loss, 4)
-                    found["held_out_top1"] = round(result.top1, 4)
-                    found["held_out_top5"] = round(result.top5, 4)
+        for kind, batches in self._tests.items():
+            with self.precision():
+                result = evaluate(
+                    self.model if self.sharded else self.bare,
+                    [batch.to(self.processes.device) for batch in batches],
+                )
+            if result.pair_accuracy is not None:
+                found["held_out_pair_accuracy"] = round(result.pair_accuracy, 4)
+            else:
+                found[f"held_out_{kind}loss"] = round(result.mlm_loss, 4)
+                found[f"held_out_{kind}top1"] = round(result.top1, 4)
+                found[f"held_out_{kind}top5"] = round(result.top5, 4)
         if found:
             self._record(found)
 

@@ -17,6 +17,8 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,19 +41,28 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         RunError: if the disk is full or the folder cannot be written; what was there stays.
     """
+    with _replacing(path) as name:
+        Path(name).write_bytes(content)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[str]:
+    """The name of a file to write, which takes its place when it is complete, or is gone."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
     try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            stream.flush()
+        yield name
+        with open(name, "rb") as stream:
             os.fsync(stream.fileno())
         os.replace(name, path)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
+        size = Path(name).stat().st_size
+        if isinstance(error, RuntimeError):  # torch wraps what its writer met
+            free = shutil.disk_usage(path.parent).free
+            error = OSError(errno.ENOSPC if free < 1 << 20 or size else errno.EIO, str(error))
+        raise _explain(error, path, size) from None
+    finally:
         Path(name).unlink(missing_ok=True)
-        raise _explain(error, path, len(content)) from None
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def _explain(error: OSError, path: Path, size: int) -> Exception:
@@ -149,23 +160,8 @@ class RunFolder:
             RunError: if there is no room; the checkpoints that were there stay.
         """
         path = self.path / "checkpoints" / f"step-{step:08d}.pt"
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        try:
+        with _replacing(path) as name:
             torch.save(state, name)
-            with open(name, "rb") as stream:
-                os.fsync(stream.fileno())
-            os.replace(name, path)
-        except (OSError, RuntimeError) as error:
-            size = Path(name).stat().st_size
-            Path(name).unlink(missing_ok=True)
-            if isinstance(error, RuntimeError):  # torch wraps what its writer met
-                free = shutil.disk_usage(path.parent).free
-                error = OSError(errno.ENOSPC if free < 1 << 20 or size else errno.EIO, str(error))
-            raise _explain(error, path, size) from None
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
         for old in self.checkpoints()[:-KEEP]:
             old.unlink()
         return path
