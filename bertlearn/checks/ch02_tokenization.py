@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bertlearn.checks.core import Check, Toolbox
+from bertlearn.checks.core import Check, Toolbox, refusal
 
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 SENTENCES = (
@@ -25,17 +25,6 @@ SENTENCES = (
 )
 
 # ---- helpers ----------------------------------------------------------------------------------
-
-
-def _refusal(error: type[Exception], call: Callable, *args: Any, **kwargs: Any) -> str | None:
-    """What a call says when it raises this error; None if it returns or raises another."""
-    try:
-        call(*args, **kwargs)
-    except error as raised:
-        return str(raised)
-    except Exception:
-        return None
-    return None
 
 
 def _ids(*pieces: str) -> dict[str, int]:
@@ -499,11 +488,11 @@ def _(t: Toolbox, count_words: Any) -> None:
 @counting.case("one text, or bytes, are refused with a sentence")
 def _(t: Toolbox, count_words: Any) -> None:
     t.that(
-        _refusal(TypeError, count_words, "the bank") is not None,
+        refusal(TypeError, count_words, "the bank") is not None,
         "a single str must raise TypeError: it would be read letter by letter",
     )
     t.that(
-        "decode" in (_refusal(TypeError, count_words, [b"the bank"]) or ""),
+        "decode" in (refusal(TypeError, count_words, [b"the bank"]) or ""),
         "bytes must raise TypeError, and be told to be decoded",
     )
 
@@ -632,11 +621,11 @@ def _(t: Toolbox, train_wordpiece: Any) -> None:
 @trainer.case("no words, or no room for the letters: a sentence")
 def _(t: Toolbox, train_wordpiece: Any) -> None:
     t.that(
-        _refusal(ValueError, train_wordpiece, {}, 100) is not None,
+        refusal(ValueError, train_wordpiece, {}, 100) is not None,
         "without words there is nothing to learn: raise ValueError",
     )
     t.that(
-        "13" in (_refusal(ValueError, train_wordpiece, FIVE, 12) or ""),
+        "13" in (refusal(ValueError, train_wordpiece, FIVE, 12) or ""),
         "13 special tokens and letters do not fit into 12: raise ValueError with both numbers",
     )
 
@@ -983,7 +972,7 @@ def _(t: Toolbox, cls: Any) -> None:
 
 @tokenizer.case("refuses what is not a vocabulary or not a text, with a sentence")
 def _(t: Toolbox, cls: Any) -> None:
-    said = _refusal(ValueError, cls, [*SPECIALS[:-1], *_WORDS])
+    said = refusal(ValueError, cls, [*SPECIALS[:-1], *_WORDS])
     t.that(
         "[MASK]" in (said or ""),
         "a vocabulary without [MASK] must raise a ValueError that names it",
@@ -991,19 +980,19 @@ def _(t: Toolbox, cls: Any) -> None:
     for backend in ("readable", "fast"):
         built = cls([*SPECIALS, *_WORDS], backend=backend)
         t.that(
-            "surrogate" in (_refusal(ValueError, built.encode, "bank \ud83d") or ""),
+            "surrogate" in (refusal(ValueError, built.encode, "bank \ud83d") or ""),
             f"half of an emoji must raise a ValueError that says so ({backend})",
         )
         t.that(
-            "decode" in (_refusal(TypeError, built.encode, b"bank") or ""),
+            "decode" in (refusal(TypeError, built.encode, b"bank") or ""),
             f"bytes must raise a TypeError that says to decode them ({backend})",
         )
         t.that(
-            _refusal(TypeError, built.encode_batch, "the bank") is not None,
+            refusal(TypeError, built.encode_batch, "the bank") is not None,
             f"a single text as a batch must raise TypeError ({backend})",
         )
         t.that(
-            _refusal(ValueError, built.encode_batch, [("a", "b")], max_length=4) is not None,
+            refusal(ValueError, built.encode_batch, [("a", "b")], max_length=4) is not None,
             f"max_length=4 has no room for a pair: raise ValueError ({backend})",
         )
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bertlearn.checks.core import Check, Toolbox
+from bertlearn.checks.core import Check, Toolbox, refusal
 from bertlearn.config import BertConfig
 
 # ---- definitions of the chapter -------------------------------------------------------------
@@ -44,17 +43,6 @@ PUBLISHED = {  # layers, width, heads, feed-forward width
 }
 
 
-def _refusal(error: type[Exception], call: Callable, *args: Any, **kwargs: Any) -> str | None:
-    """What a call says when it raises this error; None if it returns or raises another."""
-    try:
-        call(*args, **kwargs)
-    except error as raised:
-        return str(raised)
-    except Exception:
-        return None
-    return None
-
-
 @config_check.case("the defaults are BERT-base, uncased")
 def _(t: Toolbox, cls: Any) -> None:
     config = cls()
@@ -65,7 +53,7 @@ def _(t: Toolbox, cls: Any) -> None:
 
 @config_check.case("frozen: a model that was built from it can rely on it")
 def _(t: Toolbox, cls: Any) -> None:
-    refused = _refusal(AttributeError, setattr, cls(), "hidden_size", 384)
+    refused = refusal(AttributeError, setattr, cls(), "hidden_size", 384)
     t.that(
         refused is not None,
         "a field can be changed afterwards, and then config and model disagree: frozen=True",
@@ -89,7 +77,7 @@ def _(t: Toolbox, cls: Any) -> None:
         ("position_embedding_type", "rotary"),
         ("attn_implementation", "flash"),
     ):
-        said = _refusal(ValueError, cls, **{name: value})
+        said = refusal(ValueError, cls, **{name: value})
         t.that(said is not None, f"{name}={value!r} must raise ValueError at construction")
         t.that(
             name in str(said), f"the error for {name}={value!r} must name the field", got=str(said)
@@ -99,7 +87,7 @@ def _(t: Toolbox, cls: Any) -> None:
 @config_check.case("heads must divide the width")
 def _(t: Toolbox, cls: Any) -> None:
     t.equal(cls(hidden_size=36, num_attention_heads=3).head_size, 12, "head_size")
-    said = _refusal(ValueError, cls, hidden_size=100, num_attention_heads=12)
+    said = refusal(ValueError, cls, hidden_size=100, num_attention_heads=12)
     t.that(
         said is not None,
         "100 numbers do not divide into 12 heads: that must raise ValueError, not fail in layer 1",
@@ -122,7 +110,7 @@ def _(t: Toolbox, cls: Any) -> None:
         t.equal(got, sizes, f"layers, width, heads and feed-forward width of {name!r}")
     t.equal(cls.preset("chinese").vocab_size, 21128, "the vocabulary of 'chinese'")
     t.equal(cls.preset("tiny", vocab_size=99).vocab_size, 99, "a field changed on request")
-    t.that(_refusal(ValueError, cls.preset, "huge") is not None, "an unknown name: ValueError")
+    t.that(refusal(ValueError, cls.preset, "huge") is not None, "an unknown name: ValueError")
 
 
 @config_check.case("out of a config.json and back")
@@ -215,7 +203,7 @@ def _(t: Toolbox, positions: Any) -> None:
 
 @sinusoidal.case("an odd width is refused")
 def _(t: Toolbox, positions: Any) -> None:
-    said = _refusal(ValueError, positions, 4, 5)
+    said = refusal(ValueError, positions, 4, 5)
     t.that(said is not None, "hidden_size 5 must raise ValueError: one sine has no cosine")
 
 
@@ -227,7 +215,7 @@ def _(t: Toolbox, check_ids: Any) -> None:
     for dtype in (torch.int64, torch.int32):
         ids = torch.tensor([[0, 3, 9]], dtype=dtype)
         t.that(
-            _refusal(Exception, check_ids, "ids", ids, 10) is None,
+            refusal(Exception, check_ids, "ids", ids, 10) is None,
             "ids 0, 3 and 9 have a row in a table of 10: nothing must be raised",
         )
 
@@ -239,7 +227,7 @@ def _(t: Toolbox, check_ids: Any) -> None:
         (99, "id 99 in a table of 10 rows must raise ValueError"),
         (-1, "id -1 must raise ValueError: an index would silently take the last row"),
     ):
-        said = _refusal(ValueError, check_ids, "token_type_ids", torch.tensor([[0, bad]]), 10)
+        said = refusal(ValueError, check_ids, "token_type_ids", torch.tensor([[0, bad]]), 10)
         t.that(said is not None, why)
         t.that(str(bad) in str(said), f"the error must name the id {bad}", got=str(said))
         t.that(
@@ -254,7 +242,7 @@ def _(t: Toolbox, check_ids: Any) -> None:
     for shape in ((3,), (2, 3, 4), (0, 5), (2, 0)):
         ids = torch.zeros(*shape, dtype=torch.int64)
         t.that(
-            _refusal(ValueError, check_ids, "ids", ids, 10) is not None,
+            refusal(ValueError, check_ids, "ids", ids, 10) is not None,
             f"ids of shape {shape} must raise ValueError",
         )
 
@@ -264,7 +252,7 @@ def _(t: Toolbox, check_ids: Any) -> None:
     for dtype in (torch.float32, torch.bool):
         ids = torch.ones(1, 3).to(dtype)
         t.that(
-            _refusal(TypeError, check_ids, "ids", ids, 10) is not None,
+            refusal(TypeError, check_ids, "ids", ids, 10) is not None,
             f"ids of {dtype} must raise TypeError",
         )
 
@@ -414,10 +402,10 @@ def _(t: Toolbox, cls: Any) -> None:
 def _(t: Toolbox, cls: Any) -> None:
     module, _ = _build(t, cls)
     t.that(
-        _refusal(Exception, module, torch.zeros(1, 8, dtype=torch.int64)) is None,
+        refusal(Exception, module, torch.zeros(1, 8, dtype=torch.int64)) is None,
         "8 tokens fit a table of 8 positions: nothing must be raised",
     )
-    said = _refusal(ValueError, module, torch.zeros(1, 9, dtype=torch.int64))
+    said = refusal(ValueError, module, torch.zeros(1, 9, dtype=torch.int64))
     t.that(
         said is not None,
         "9 tokens and 8 positions must raise ValueError: the learned table ends there",
@@ -430,10 +418,10 @@ def _(t: Toolbox, cls: Any) -> None:
     module, _ = _build(t, cls)
     ids = torch.zeros(1, 4, dtype=torch.int64)
     t.that(
-        _refusal(ValueError, module, ids + 11) is not None, "input_ids of 11 must raise ValueError"
+        refusal(ValueError, module, ids + 11) is not None, "input_ids of 11 must raise ValueError"
     )
     t.that(
-        _refusal(ValueError, module, ids, ids + 2) is not None,
+        refusal(ValueError, module, ids, ids + 2) is not None,
         "token_type_ids of 2 must raise ValueError: there are two segments, 0 and 1",
     )
 

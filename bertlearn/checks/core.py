@@ -30,6 +30,7 @@ __all__ = [
     "Failed",
     "Result",
     "Toolbox",
+    "refusal",
     "run",
 ]
 
@@ -455,3 +456,14 @@ def arity(function: Any) -> int | None:
         return len(inspect.signature(function).parameters)
     except (TypeError, ValueError):
         return None
+
+
+def refusal(error: type[Exception], call: Callable, *args: Any, **kwargs: Any) -> str | None:
+    """What a call says when it raises this error; None if it returns or raises another."""
+    try:
+        call(*args, **kwargs)
+    except error as raised:
+        return str(raised)
+    except Exception:
+        return None
+    return None
