@@ -31,6 +31,7 @@ from bertlearn.pretraining import (
     blind_loss,
     evaluate,
     learning_rate,
+    look_at_neighbors,
     make_optimizer,
     spread_positions,
     start_from_frequencies,
@@ -307,6 +308,8 @@ class _Run:
         self.bare = BertForPreTraining(self.config).to(processes.device).train()
         if self.recipe.from_frequencies:
             start_from_frequencies(self.bare, torch.as_tensor(tokens.unigram_counts))
+        if self.recipe.neighbors:
+            look_at_neighbors(self.bare, self.recipe.neighbors)
         idle = any(phase.objective == "mlm" for phase in self.recipe.phases)
         self.sharded = options.fsdp and processes.world > 1
         self.model = processes.wrap(self.bare, options.fsdp, idle)
@@ -456,7 +459,8 @@ class _Run:
                 continue
             if self.done == first and index:
                 self.position = Position()
-                if phase.length > self.recipe.phases[index - 1].length:
+                longer = phase.length > self.recipe.phases[index - 1].length
+                if longer and not self.recipe.neighbors:  # waves go on as they are
                     self._spread(self.recipe.phases[index - 1].length)
             stream = self.stream(index)
             stream.position = self.position
