@@ -108,9 +108,9 @@ RECIPES: dict[str, Recipe] = {
     # The book's own: found by search, see chapter 08.
     "mini": Recipe(
         model=_size(4, 256),
-        phases=(Phase(0.5, 32, 64), Phase(0.5, 128, 32, "sop")),
+        phases=(Phase(0.6, 128, 16), Phase(0.4, 128, 32, "sop")),
         learning_rate=1.5e-3,
-        warmup=0.1,
+        warmup=0.05,
         rate=0.3,
         neighbors=(-1, 1, -2, 2),
     ),
