@@ -253,14 +253,14 @@ def turn(angles: Tensor) -> Tensor:
 
 @torch.no_grad()
 def look_at_neighbors(
-    model: BertForPreTraining, offsets: Sequence[int], sharpness: float = 0.3
+    model: BertForPreTraining, offsets: Sequence[int], sharpness: float = 9.6
 ) -> None:
     """Let heads of the first layer begin by looking at a neighbor each, before any training.
 
     A fresh head looks everywhere alike, and the way to a useful neighbor is long (chapter 08). So
     a quarter of the columns is kept for positions: the position table holds ``waves`` there, the
     other tables nearly nothing. A head whose keys are these waves, and whose queries are the same
-    waves turned by its offset, scores ``sharpness`` times the sum of the cosines of (distance -
+    waves turned by its offset, scores ``sharpness`` times the mean cosine of (distance -
     offset) x angle, which is highest at the offset. All of it is free to change in training.
 
     Args:
@@ -285,7 +285,7 @@ def look_at_neighbors(
     places[:, :size] = 2 * std * table
     kept = size / hidden  # LayerNorm divides by the root of: 2 a pair, 1 elsewhere, in std
     loud = 2 / math.sqrt(2 * kept + 1 - kept)  # height of the waves behind it
-    gain = math.sqrt(sharpness * math.sqrt(head)) / loud
+    gain = math.sqrt(sharpness * math.sqrt(head) / (size / 2)) / loud
     for number, offset in enumerate(offsets):
         rows = slice(number * head, (number + 1) * head)
         for weight, first in (
