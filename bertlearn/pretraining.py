@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -271,7 +272,8 @@ def look_at_neighbors(
     Raises:
         ValueError: if the first layer has fewer heads than there are offsets.
     """
-    embeddings, attention = model.bert.embeddings, model.bert.encoder.layer[0].attention.self
+    embeddings = model.bert.embeddings
+    attention: Any = model.bert.encoder.layer[0].attention.self
     if len(offsets) > attention.num_heads:
         raise ValueError(f"{len(offsets)} offsets, but a layer has {attention.num_heads} heads")
     places = embeddings.position_embeddings.weight  # (positions, hidden)

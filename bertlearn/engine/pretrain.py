@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from tqdm import tqdm
@@ -223,15 +223,21 @@ def held_out(
     rows: int,
     objective: str = "mlm",
     mix: tuple[float, float, float] = (0.8, 0.1, 0.1),
+    split: Literal["valid", "test"] = "valid",
 ) -> list[Batch]:
-    """Rows of the validation split with blanks that never change."""
+    """Rows of a split that was not trained on, with blanks that never change."""
     size = min(rows, 32)
     while True:
         try:
-            split = tokens.split("valid")
             stream = iter(
                 BatchStream(
-                    split, marks, length=length, rows=size, objective=objective, seed=1, mix=mix
+                    tokens.split(split),
+                    marks,
+                    length=length,
+                    rows=size,
+                    objective=objective,
+                    seed=1,
+                    mix=mix,
                 )
             )
             return [next(stream) for _ in range(max(1, rows // size))]
