@@ -37,13 +37,13 @@ __all__ = [
     "make_optimizer",
     "pack",
     "pair_row",
+    "position_waves",
     "spread_positions",
     "start_from_frequencies",
     "train_step",
     "training_flops",
-    "turn",
+    "turning",
     "unigram_entropy",
-    "waves",
 ]
 
 
@@ -230,7 +230,7 @@ def start_from_frequencies(model: BertForPreTraining, counts: Tensor) -> None:
     model.cls.predictions.bias.copy_((smoothed / smoothed.sum()).log())
 
 
-def waves(positions: int, size: int) -> tuple[Tensor, Tensor]:
+def position_waves(positions: int, size: int) -> tuple[Tensor, Tensor]:
     """Sines and cosines of position, from a wave of two and a half tokens to one longer than a
     row: the form of ``embeddings.sinusoidal_positions``, with shorter waves, so that neighbors
     differ.
@@ -244,9 +244,9 @@ def waves(positions: int, size: int) -> tuple[Tensor, Tensor]:
     return angles, torch.stack([turned.sin(), turned.cos()], dim=-1).flatten(1)
 
 
-def turn(angles: Tensor) -> Tensor:
-    """The matrix ``(size, size)`` that moves a row of ``waves`` on: each pair of columns by its
-    angle ``(size / 2,)``, since sin(a + b) = sin a cos b + cos a sin b."""
+def turning(angles: Tensor) -> Tensor:
+    """The matrix ``(size, size)`` that moves a row of ``position_waves`` on: each pair of columns
+    by its angle ``(size / 2,)``, since sin(a + b) = sin a cos b + cos a sin b."""
     sin, cos = angles.sin(), angles.cos()
     pairs = torch.stack([cos, sin, -sin, cos], dim=-1).view(-1, 2, 2)
     return torch.block_diag(*pairs)
@@ -259,8 +259,8 @@ def look_at_neighbors(
     """Let heads of the first layer begin by looking at a neighbor each, before any training.
 
     A fresh head looks everywhere alike, and the way to a useful neighbor is long (chapter 08). So
-    a quarter of the columns is kept for positions: the position table holds ``waves`` there, the
-    other tables nearly nothing. A head whose keys are these waves, and whose queries are the same
+    a quarter of the columns is kept for positions: the position table holds ``position_waves``
+    there, the other tables nearly nothing. A head whose keys are these waves, and whose queries are the same
     waves turned by its offset, scores ``sharpness`` times the mean cosine of (distance -
     offset) x angle, which is highest at the offset. All of it is free to change in training.
 
@@ -273,14 +273,15 @@ def look_at_neighbors(
         ValueError: if the first layer has fewer heads than there are offsets.
     """
     embeddings = model.bert.embeddings
-    attention: Any = model.bert.encoder.layer[0].attention.self
+    layer: Any = model.bert.encoder.layer[0]
+    attention = layer.attention.self
     if len(offsets) > attention.num_heads:
         raise ValueError(f"{len(offsets)} offsets, but a layer has {attention.num_heads} heads")
     places = embeddings.position_embeddings.weight  # (positions, hidden)
     hidden, std = places.shape[1], model.config.initializer_range
     head = hidden // attention.num_heads
     size = min(head, hidden // 4) // 2 * 2
-    angles, table = waves(len(places), size)
+    angles, table = position_waves(len(places), size)
     for weight in (embeddings.word_embeddings.weight, embeddings.token_type_embeddings.weight):
         weight[:, :size] *= 0.1
     places *= 0.1
@@ -291,7 +292,7 @@ def look_at_neighbors(
     for number, offset in enumerate(offsets):
         rows = slice(number * head, (number + 1) * head)
         for weight, first in (
-            (attention.query.weight, turn(offset * angles)),
+            (attention.query.weight, turning(offset * angles)),
             (attention.key.weight, torch.eye(size)),
         ):
             weight[rows] *= 0.3

@@ -423,12 +423,12 @@ def _(t: Toolbox, spread_positions: Any) -> None:
         t.that(table.requires_grad, "the table must go on learning")
 
 
-waves_check = Check("08.waves", "positions as waves", ("waves",))
+waves_check = Check("08.position_waves", "positions as waves", ("position_waves",))
 
 
 @waves_check.case("two pairs of columns by hand")
-def _(t: Toolbox, waves: Any) -> None:
-    angles, table = waves(3, 4)
+def _(t: Toolbox, position_waves: Any) -> None:
+    angles, table = position_waves(3, 4)
     t.close(angles, torch.tensor([2.5, 0.05]), "the angles")
     by_hand = torch.tensor([[p * a for a in (2.5, 0.05)] for p in range(3)])
     sin, cos = by_hand.sin(), by_hand.cos()
@@ -447,23 +447,23 @@ def _(t: Toolbox, waves: Any) -> None:
 
 
 @waves_check.case("how alike two positions are depends on their distance only")
-def _(t: Toolbox, waves: Any) -> None:
-    angles, table = waves(40, 24)
+def _(t: Toolbox, position_waves: Any) -> None:
+    angles, table = position_waves(40, 24)
     t.close(angles[1:] / angles[:-1], (0.05 / 2.5) ** (1 / 11) * torch.ones(11), "the steps")
     alike = table @ table.T
     t.close(alike[0, :30], alike[9, 9:39], "likeness of positions 0 to 29 apart", atol=1e-3)
     t.that(bool((alike[0, 1:] < alike[0, 0] - 1).all()), "neighbors must differ clearly")
 
 
-turn_check = Check("08.turn", "moving waves on", ("turn",))
+turn_check = Check("08.turning", "moving waves on", ("turning",))
 
 
 @turn_check.case("one pair by hand, and the next position")
-def _(t: Toolbox, turn: Any) -> None:
+def _(t: Toolbox, turning: Any) -> None:
     sin, cos = math.sin(0.3), math.cos(0.3)
     right = torch.tensor([[cos, sin], [-sin, cos]])
     t.close(
-        turn(torch.tensor([0.3])),
+        turning(torch.tensor([0.3])),
         right,
         "turn by 0.3",
         suspects={"this turns back: sin(a + b) = sin a cos b + cos a sin b": right.T},
@@ -471,7 +471,7 @@ def _(t: Toolbox, turn: Any) -> None:
     angles = torch.tensor([2.0, 0.7, 0.1])
     place = torch.arange(9)[:, None] * angles
     table = torch.stack([place.sin(), place.cos()], dim=-1).flatten(1)
-    t.close(table[:-2] @ turn(2 * angles).T, table[2:], "two positions on", atol=1e-5)
+    t.close(table[:-2] @ turning(2 * angles).T, table[2:], "two positions on", atol=1e-5)
 
 
 neighbors_check = Check("08.look_at_neighbors", "heads begin at neighbors", ("look_at_neighbors",))

@@ -4,8 +4,8 @@
 
 DATA is made by `bertlearn data build --source sotu --source wiki --source encyclopedia
 --vocab-size 8192`. Each try trains 4 layers of width 256 with seed 0 on one core (bf16 where the
-processor has it) and is judged on held-out rows whose blanks are all [MASK]. Writes the tries named,
-or all, into 08_search.json beside this file, with their losses on the way.
+processor has it) and is judged on held-out rows whose blanks are all [MASK]. Writes the tries
+named, or all, into 08_search.json beside this file, with their losses on the way.
 """
 
 from __future__ import annotations

@@ -62,7 +62,8 @@ def theirs(data: TokenData, tests: list[Batch], minutes: float) -> list[dict]:
     collator = DataCollatorForLanguageModeling(tokenizer)
     marks = Marks.of(data.tokenizer().vocab)
     split = data.split("train")
-    documents = [[s & ~CONTINUES for s in split.document(i)] for i in range(len(split.document_lengths))]
+    count = len(split.document_lengths)
+    documents = [[s & ~CONTINUES for s in split.document(i)] for i in range(count)]
     rng = random.Random(0)
     rng.shuffle(documents)
     rows = [row.ids for row in pack(documents, LENGTH, marks.cls, marks.sep)]

@@ -22,10 +22,10 @@ from bertlearn.pretraining import (
     like_lengths,
     look_at_neighbors,
     pair_row,
+    position_waves,
     training_flops,
-    turn,
+    turning,
     unigram_entropy,
-    waves,
 )
 from tests.known_wrong import Wrong
 
@@ -219,17 +219,17 @@ def spread_into_a_copy(model: Any, trained: int) -> None:
 
 
 def waves_apart(positions: int, size: int) -> tuple[Tensor, Tensor]:
-    angles, table = waves(positions, size)
+    angles, table = position_waves(positions, size)
     return angles, torch.cat([table[:, 0::2], table[:, 1::2]], dim=-1)
 
 
 def waves_cosine_first(positions: int, size: int) -> tuple[Tensor, Tensor]:
-    angles, table = waves(positions, size)
+    angles, table = position_waves(positions, size)
     return angles, torch.stack([table[:, 1::2], table[:, 0::2]], dim=-1).flatten(1)
 
 
 def waves_from_one(positions: int, size: int) -> tuple[Tensor, Tensor]:
-    angles, table = waves(positions + 1, size)
+    angles, table = position_waves(positions + 1, size)
     return angles, table[1:]
 
 
@@ -646,15 +646,15 @@ WRONG = {
         Wrong("the last vector everywhere", spread_last, "would all look alike"),
         Wrong("written into a copy", spread_into_a_copy, "the table is as it was"),
     ],
-    "08.waves": [
+    "08.position_waves": [
         Wrong("all sines, then all cosines", waves_apart, "side by side"),
         Wrong("cosine before sine", waves_cosine_first, "sine comes first"),
         Wrong("counted from 1", waves_from_one, "position 0"),
     ],
-    "08.turn": [
-        Wrong("turned back", lambda angles: turn(angles).T, "turns back"),
+    "08.turning": [
+        Wrong("turned back", lambda angles: turning(angles).T, "turns back"),
         Wrong("for columns in blocks", turn_in_blocks, "two positions on"),
-        Wrong("not turned at all", lambda angles: turn(0 * angles), "turn by 0.3"),
+        Wrong("not turned at all", lambda angles: turning(0 * angles), "turn by 0.3"),
     ],
     "08.look_at_neighbors": [
         Wrong("the offset with the wrong sign", look_away, "other side"),
