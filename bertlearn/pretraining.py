@@ -260,9 +260,10 @@ def look_at_neighbors(
 
     A fresh head looks everywhere alike, and the way to a useful neighbor is long (chapter 08). So
     a quarter of the columns is kept for positions: the position table holds ``position_waves``
-    there, the other tables nearly nothing. A head whose keys are these waves, and whose queries are the same
-    waves turned by its offset, scores ``sharpness`` times the mean cosine of (distance -
-    offset) x angle, which is highest at the offset. All of it is free to change in training.
+    there, the other tables nearly nothing. A head whose keys are these waves, and whose queries
+    are the same waves turned by its offset, scores ``sharpness`` times the mean cosine of
+    (distance - offset) x angle, which is highest at the offset. All of it is free to change in
+    training.
 
     Args:
         model: fresh.
