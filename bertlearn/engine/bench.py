@@ -121,7 +121,9 @@ def _mask(rows: Sequence[Row], length: int | None, rng: torch.Generator) -> Batc
 
 def _ours(dropout: float, half: bool) -> Callable[[Sequence[Batch]], None]:
     torch.manual_seed(0)
-    model = BertForPreTraining(BertConfig(**_size(dropout))).train()
+    way = "eager" if half else "sdpa"  # as `bertlearn pretrain` chooses
+    config = BertConfig(**_size(dropout), attn_implementation=way)
+    model = BertForPreTraining(config).train()
     optimizer = make_optimizer(model)
 
     def step(batches: Sequence[Batch]) -> None:
@@ -257,7 +259,9 @@ def bench_pretrain(rounds: int, against: bool) -> dict[str, Any]:
 
 _GROUPS = {
     "matrix products": ("aten::addmm", "aten::mm", "aten::bmm", "aten::linear"),
-    "attention, fused": (
+    "attention: softmax, or fused": (
+        "aten::_softmax",
+        "aten::_softmax_backward_data",
         "aten::_scaled_dot_product_flash_attention_for_cpu",
         "aten::_scaled_dot_product_flash_attention_for_cpu_backward",
     ),

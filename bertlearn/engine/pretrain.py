@@ -309,7 +309,11 @@ class _Run:
         self.steps, self.seed = facts["steps"], facts["seed"]
         self.marks = Marks.of(tokens.tokenizer().vocab)
         self.ends = _phase_steps(self.recipe, self.steps)
+        half = options.dtype == "bf16" or (options.dtype == "auto" and has_fast_bf16())
+        self.dtype = torch.bfloat16 if half else torch.float32
         self.config = self.recipe.config(tokens.vocab_size)
+        if half and processes.device.type == "cpu":  # there torch's fused operator is slow in bf16
+            self.config = dataclasses.replace(self.config, attn_implementation="eager")
         torch.manual_seed(self.seed)
         self.bare = BertForPreTraining(self.config).to(processes.device).train()
         if self.recipe.from_frequencies:
@@ -322,8 +326,6 @@ class _Run:
         r = self.recipe
         self.optimizer = make_optimizer(self.model, r.betas, r.eps, r.weight_decay)
         torch.manual_seed(seed_of(self.seed, "dropout", processes.rank))
-        half = options.dtype == "bf16" or (options.dtype == "auto" and has_fast_bf16())
-        self.dtype = torch.bfloat16 if half else torch.float32
         self.done, self.position = 0, Position()
         self.seconds, self.cpu_seconds, self.tokens_read = 0.0, 0.0, 0
         self.pending: list[tuple[float, float | None, float]] = []
