@@ -6,8 +6,9 @@ DATA is a folder made by `bertlearn data build`. Ours is `bertlearn pretrain --c
 is `BertForPreTraining` of the same size with the library's defaults: fp32, dropout 0.1, scores at
 every token, `DataCollatorForLanguageModeling` on 32 rows of 128 tokens, AdamW, warm-up and linear
 decay over the ten minutes; the rate is 5e-4, ten times the Trainer's default, which would be too
-low, and low enough not to diverge. Both run at the same time, on one core each, and are judged on the same
-held-out rows of 128 tokens; judging theirs does not count as training time, judging ours does. Writes 08_ten_minutes.json beside this file.
+low, and low enough not to diverge. Both run at the same time, on one core each, and are judged on
+the same held-out rows of 128 tokens; judging theirs does not count as training time, judging ours
+does. Writes 08_ten_minutes.json beside this file.
 """
 
 from __future__ import annotations
