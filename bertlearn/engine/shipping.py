@@ -52,10 +52,14 @@ BLANKS = {
         "酒店的服务态[MASK]很好。",
     ),
 }
+LICENSES = {
+    "en": ("cc-by-sa-4.0", "CC BY-SA 4.0, as most of its text."),
+    "zh": ("other", "For research and teaching: part of its text is free for these only."),
+}
 
 CARD = """---
 language: {language}
-license: cc-by-sa-4.0
+license: {license}
 pipeline_tag: fill-mask
 library_name: transformers
 ---
@@ -106,6 +110,10 @@ On the test split, rows of 128 tokens with 15 % of the tokens replaced by [MASK]
 | blank | best guesses |
 |---|---|
 {blanks}
+
+## License
+
+{terms}
 
 ## Limits
 
@@ -172,6 +180,7 @@ def write_card(
     result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     model = BertForPreTraining.from_pretrained(folder)
     config, language = model.config, name[-2:]
+    license_id, terms = LICENSES[language]
     read = tokens.split("train").num_tokens
     sources = list(tokens.meta["sources"])
     rows = []
@@ -192,6 +201,8 @@ def write_card(
     return CARD.format(
         name=name,
         language=language,
+        license=license_id,
+        terms=terms,
         layers=config.num_hidden_layers,
         hidden=config.hidden_size,
         heads=config.num_attention_heads,
