@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from bertlearn.data.shards import TokenData
 from bertlearn.data.stream import BatchStream, Marks, Position, seed_of
+from bertlearn.engine.dropout import BytesDropout
 from bertlearn.engine.processes import Processes
 from bertlearn.engine.recipes import Phase, Recipe
 from bertlearn.engine.runs import RunError, RunFolder, write_atomically
@@ -312,7 +313,9 @@ class _Run:
         half = options.dtype == "bf16" or (options.dtype == "auto" and has_fast_bf16())
         self.dtype = torch.bfloat16 if half else torch.float32
         self.config = self.recipe.config(tokens.vocab_size)
-        if half and processes.device.type == "cpu":  # there torch's fused operator is slow in bf16
+        dropped = self.config.attention_probs_dropout_prob > 0
+        if (half or dropped) and processes.device.type == "cpu":
+            # There torch's fused operator is slow in bf16, and gives way to a slow one for dropout.
             self.config = dataclasses.replace(self.config, attn_implementation="eager")
         torch.manual_seed(self.seed)
         self.bare = BertForPreTraining(self.config).to(processes.device).train()
@@ -338,6 +341,12 @@ class _Run:
             return nullcontext()
         return torch.autocast(self.processes.device.type, torch.bfloat16)
 
+    def dropout(self) -> AbstractContextManager:
+        """Cheap dropout where there is dropout and torch's own is slow."""
+        wanted = max(self.config.hidden_dropout_prob, self.config.attention_probs_dropout_prob) > 0
+        on_processor = self.processes.device.type == "cpu"
+        return BytesDropout() if wanted and on_processor else nullcontext()
+
     def stream(self, phase: int) -> BatchStream:
         """The batches of a phase, from its beginning."""
         now = self.recipe.phases[phase]
@@ -358,7 +367,7 @@ class _Run:
     def step(self, batch: Batch, phase: Phase, rate: float) -> StepResult:
         """One step on a batch, in micro-batches of bounded size."""
         size = max(1, self.recipe.tokens_at_once // phase.length)
-        with self.precision():
+        with self.precision(), self.dropout():
             return train_step(
                 self.model,
                 self.optimizer,
