@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import io
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -195,9 +196,12 @@ def _record(path: Path, number: int, row: dict[str, Any], kind: Kind, columns: C
 
 
 def _table_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    stream = io.StringIO(_decoded(path), newline="")
     mark = "\t" if path.suffix == ".tsv" else ","
-    style = "excel-tab" if mark == "\t" else "excel"
-    reader = csv.DictReader(_decoded(path).splitlines(True), dialect=style)
+    if mark == "\t":  # quotes in it are letters like others
+        reader = csv.DictReader(stream, delimiter=mark, quoting=csv.QUOTE_NONE)
+    else:
+        reader = csv.DictReader(stream)
     for row in reader:
         if None in row or None in row.values():
             raise DataError(
