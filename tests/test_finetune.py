@@ -28,20 +28,8 @@ from bertlearn.engine.answering import evaluate_run, load_run, predict_run, read
 from bertlearn.engine.finetune import Settings, run_finetuning
 from bertlearn.engine.runs import RunError
 
-WORDS = [
-    "river",
-    "bank",
-    "city",
-    "boat",
-    "king",
-    "tree",
-    "cloud",
-    "stone",
-    "wine",
-    "letter",
-    "night",
-    "garden",
-]
+WORDS = ["river", "bank", "city", "boat", "king", "tree"]
+WORDS += ["cloud", "stone", "wine", "letter", "night", "garden"]
 QUICK = Settings(epochs=6, size=16, rate=3e-3, dtype="fp32", dropout=0.0)
 
 
