@@ -37,7 +37,7 @@ from bertlearn.finetuning import class_weights, finetune, freeze
 from bertlearn.pretraining import NonFiniteLoss
 from bertlearn.tokenization import BertTokenizer
 
-__all__ = ["BASELINES_ONLY", "Settings", "run_finetuning"]
+__all__ = ["BASELINES_ONLY", "ModelSource", "Settings", "run_finetuning"]
 
 BASELINES_ONLY = "baselines"  # in a model's place
 _LOG_STEPS = 20
@@ -135,7 +135,7 @@ def run_finetuning(
         given, task = str(task), load_task(task, columns)
     else:
         given = task.name
-    source = _Source(str(model), task, settings) if str(model) != BASELINES_ONLY else None
+    source = ModelSource(str(model), task, settings) if str(model) != BASELINES_ONLY else None
     if examples is not None:
         task.with_examples(examples)  # complains now rather than in the midst
     facts: dict[str, Any] = {
@@ -189,7 +189,7 @@ def _check_same(folder: RunFolder, facts: dict[str, Any]) -> None:
 # ---- where weights come from --------------------------------------------------------------------
 
 
-class _Source:
+class ModelSource:
     """A model to start from: a folder with weights, or its shape alone."""
 
     def __init__(self, name: str, task: Task, settings: Settings):
@@ -255,7 +255,7 @@ class _Run:
         """The records of the seeds that are finished."""
         return {r["seed"]: r for r in self.folder.records() if "test" in r}
 
-    def seed(self, seed: int, source: _Source) -> None:
+    def seed(self, seed: int, source: ModelSource) -> None:
         """Fine-tune with one seed, unless that is done; keep the model if it is the best yet."""
         done = self.done()
         if seed in done:
@@ -373,7 +373,7 @@ class _Run:
             "test": mean_and_spread([r["test"] for r in records]) if records else {},
             "baselines": self._baselines() if with_baselines else {},
             "settings": self.facts["settings"],
-            "minutes": round(sum(record["minutes"] for record in records), 2),
+            "minutes": round(sum(record["minutes"] for record in records), 3),
             "machine": describe_machine(),
         }
         text = json.dumps(result, indent=2, ensure_ascii=False) + "\n"
