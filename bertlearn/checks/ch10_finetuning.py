@@ -62,24 +62,33 @@ classification_loss = Check(
 )
 
 
+def _loss_suspects(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    return {
+        "cross_entropy takes logits: a softmax before it is one too many": F.cross_entropy(
+            logits.softmax(-1), labels
+        ),
+        "the loss is a mean over the texts, not their sum": F.cross_entropy(
+            logits, labels, reduction="sum"
+        ),
+    }
+
+
 @classification_loss.case("two texts by hand, then any, as torch's cross entropy")
 def _(t: Toolbox, loss: Any) -> None:
     logits, labels = torch.tensor([[2.0, 0.0], [0.0, 0.0]]), torch.tensor([0, 1])
     by_hand = (math.log(1 + math.exp(-2.0)) + math.log(2.0)) / 2
-    t.close(loss(logits, labels), by_hand, "the loss of logits 2, 0 and 0, 0")
+    t.close(
+        loss(logits, labels),
+        by_hand,
+        "the loss of logits 2, 0 and 0, 0",
+        suspects=_loss_suspects(logits, labels),
+    )
     logits, labels = t.randn(6, 4), t.ids(4, 6)
     t.close(
         loss(logits, labels),
         F.cross_entropy(logits, labels),
         "the loss of six texts",
-        suspects={
-            "cross_entropy takes logits: a softmax before it is one too many": F.cross_entropy(
-                logits.softmax(-1), labels
-            ),
-            "the loss is a mean over the texts, not their sum": F.cross_entropy(
-                logits, labels, reduction="sum"
-            ),
-        },
+        suspects=_loss_suspects(logits, labels),
     )
 
 
@@ -660,7 +669,7 @@ def _(t: Toolbox, answer_windows: Any) -> None:
 
 @answer_windows.case("windows overlap, hold all of the text, and none is too long")
 def _(t: Toolbox, answer_windows: Any) -> None:
-    for count in (1, 7, 8, 9, 10, 11, 12, 13, 30):
+    for count in (30, 1, 7, 8, 9, 10, 11, 12, 13):
         text = " ".join(t.choice(["a", "film", "old", "rome"]) for _ in range(count))
         windows = answer_windows(_tokenizer(), "where?", text, None, max_length=13, stride=3)
         t.that(all(len(w.ids) <= 13 for w in windows), "a window is longer than max_length")
@@ -809,6 +818,8 @@ def _(t: Toolbox, read_answers: Any) -> None:
     two.offsets = [None] * 4 + [(15 + 5 * i, 19 + 5 * i) for i in range(6)] + [None]
     for _ in range(3):
         scores = [t.randn(11, 2), t.randn(11, 2)]
+        scores[0][7:9] += 5  # the same characters as tokens 4 and 5 of the other window
+        scores[1][4:6] += 5
         best: dict[tuple[int, int], float] = {}
         for window, logits in zip((one, two), scores, strict=True):
             for score, start, end in _spans(window, logits, 99, 3):
@@ -1545,6 +1556,8 @@ _FIRST = torch.tensor([True, True, False])
 def _(t: Toolbox, best_path: Any) -> None:
     scores = torch.tensor([[2.0, 1.0, 0.0], [0.0, 0.5, 3.0], [1.0, 0.0, 0.5]])
     _judge_path(t, best_path, scores, _ALLOWED, _FIRST)
+    scores = torch.tensor([[2.0, 1.0, 3.0], [2.0, 0.0, 0.0], [0.5, 0.8, 1.0]])
+    _judge_path(t, best_path, scores, _ALLOWED, _FIRST)
 
 
 @path_question.case("any scores, any rules", points=3)
@@ -1592,9 +1605,9 @@ def _judge_sign(t: Toolbox, sign_test: Any, a: list[bool], b: list[bool]) -> Non
             "this is one side: the other model could have been the lucky one, so take both": _sign(
                 a, b, "one"
             ),
+            "the same result must come out if the models change places": _sign(a, b, "direction"),
             "texts on which both agree are in your count": _sign(a, b, "all"),
             "as many wins as there were count too: at least, not more than": _sign(a, b, "beyond"),
-            "the same result must come out if the models change places": _sign(a, b, "direction"),
         },
     )
 
@@ -1716,7 +1729,8 @@ def _best(gaps: Sequence[float], f1: Sequence[float], has: Sequence[bool]) -> fl
 
 @threshold_question.case("the score that comes with it is the best there is", points=2)
 def _(t: Toolbox, best_threshold: Any) -> None:
-    cases = [([2.0, -1.0, 0.5, -3.0], [0.0, 1.0, 0.5, 1.0], [False, True, True, True])]
+    gaps = [2.0, 3.0, -1.0, 0.5, -4.0]
+    cases = [(gaps, [0.0, 0.0, 1.0, 0.5, 0.0], [False, False, True, True, False])]
     for _ in range(4):
         n = t.integer(5, 30)
         gaps = [round(float(x), 3) for x in t.randn(n)]
@@ -1735,14 +1749,14 @@ def _(t: Toolbox, best_threshold: Any) -> None:
             "the best mean score",
             suspects={
                 "this is the score at threshold 0: try the others": _total(gaps, f1, has, 0.0),
-                "the gap says how much better 'no answer' is: a large gap means silence": max(
-                    _total([-g for g in gaps], f1, has, at)
-                    for at in [-math.inf, *(-g for g in gaps)]
-                ),
                 "silence is right where there is no answer, and scores 1 there": max(
                     sum(s for g, s, h in zip(gaps, f1, has, strict=True) if h and g <= at)
                     / len(gaps)
                     for at in [-math.inf, *gaps]
+                ),
+                "the gap says how much better 'no answer' is: a large gap means silence": max(
+                    _total([-g for g in gaps], f1, has, at)
+                    for at in [-math.inf, *(-g for g in gaps)]
                 ),
             },
         )
