@@ -1636,7 +1636,6 @@ split_question = Check(
     ("split_groups",),
     difficulty=3,
     minutes=30,
-    hides=("data.splits.split_of",),
     reminder="Whatever belongs together goes to one side, all of it.",
 )
 
