@@ -429,6 +429,7 @@ def _(t: Toolbox, completeness_gap: Any) -> None:
             "the gap",
             atol=1e-4,
             suspects={
+                "the sign is lost: a gap can be too little or too much": abs(want),
                 "the baseline's score is not taken off: shares tell states from baseline": (
                     added - score
                 ),
@@ -436,7 +437,6 @@ def _(t: Toolbox, completeness_gap: Any) -> None:
                 "the sign is turned: sum of shares minus difference of scores": (
                     (score - low) - added
                 ),
-                "the sign is lost: a gap can be too little or too much": abs(want),
                 "this is the mean of the shares, not their sum": (
                     float(attribution.mean()) - (score - low)
                 ),
