@@ -18,6 +18,7 @@ CHAPTERS = {
     "07": "ch07_sentence_pairs",
     "08": "ch08_pretraining",
     "09": "ch09_cls_gradient",
+    "11": "ch11_gradient_view",
 }
 
 
