@@ -38,6 +38,7 @@ from bertlearn.model import init_weights
 
 MASK, SPECIALS, VOCAB = 4, 5, 32  # ids 0 to 4 are special
 FAR = 512  # the largest distance
+LONG = 2400  # steps of the longer runs of that part
 WIDTHS = {"RNN": 172, "LSTM": 81, "Transformer": 64}  # two layers of about 100,000 parameters
 DISTANCES = sorted({round(2 ** (power / 2)) for power in range(19)})  # 1, 2, 3, 4, 6 ... 512
 
@@ -142,10 +143,11 @@ def measure_distance(model: Reader, rows: Tensor) -> list[float]:
 
 
 def distance(seeds: int = 3, steps: int = 400) -> dict:
-    """Three readers, trained on 513 letters at a time, by several seeds."""
+    """Three readers, trained on 513 letters at a time: by several seeds, and two for longer."""
     held, rest = windows(FAR + 2)
     found: dict = {"distances": DISTANCES, "runs": []}
-    for kind, seed in itertools.product(WIDTHS, range(seeds)):
+    runs = [(kind, seed, steps) for kind in WIDTHS for seed in range(seeds)]
+    for kind, seed, steps in (*runs, ("LSTM", 0, LONG), ("Transformer", 0, LONG)):
         start = time.process_time()
         torch.manual_seed(seed)
         draw = torch.Generator().manual_seed(seed)
@@ -162,6 +164,7 @@ def distance(seeds: int = 3, steps: int = 400) -> dict:
         run = {
             "kind": kind,
             "seed": seed,
+            "steps": steps,
             "parameters": sum(p.numel() for p in model.body.parameters()),
             "loss": round(loss, 4),
             "fresh": [float(f"{x:.3e}") for x in before],
