@@ -9,7 +9,7 @@ file, which the chapter reads; the log goes to standard output.
 
     PYTHONPATH=. python book/records/11_gradient_view.py > book/records/11_gradient_view.log
 
-Takes about MINUTES minutes on one idle core. The names of parts as arguments run these alone.
+Takes about 15 minutes on one idle core. The names of parts as arguments run these alone.
 """
 
 from __future__ import annotations
