@@ -1,19 +1,29 @@
-"""Where a number comes from: gradients at every layer, and attributions. Built in chapter 09."""
+"""Where a number comes from: gradients at every layer, and attributions (chapter 09); the way
+of a gradient through distance and depth, and what states hold (chapter 11)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from bertlearn.config import BertConfig
+from bertlearn.encoder import AddNorm, BertLayer
+
 __all__ = [
+    "RearrangedLayer",
     "attention_rollout",
     "completeness_gap",
+    "fit_probe",
+    "gradient_by_distance",
     "gradient_map",
     "gradient_times_input",
     "hidden_gradients",
     "integrated_gradients",
+    "pointwise_mutual_information",
+    "probe_accuracy",
     "token_norms",
 ]
 
@@ -147,3 +157,123 @@ def attention_rollout(attentions: Sequence[Tensor]) -> Tensor:
         step = 0.5 * weights.mean(dim=1) + 0.5 * stay  # half is the residual
         rollout = step @ rollout
     return rollout
+
+
+# ---- through distance and depth, and what a state holds: chapter 11 -------------------------------
+
+
+def gradient_by_distance(
+    run: Callable[[Tensor], Tensor], inputs: Tensor, rng: torch.Generator
+) -> Tensor:
+    """How strongly the last place's output depends on the input at each distance.
+
+    Of the output ``y`` at the last place one number is taken, its component ``u . y`` along a
+    random direction of length 1, and differentiated: the product of all Jacobians on the way
+    (Pascanu et al. 2013, equation 5), seen from one side.
+
+    Args:
+        run: from inputs to outputs ``(batch, seq, hidden)``.
+        inputs: ``(batch, seq, width)``.
+        rng: draws the direction, one for each row.
+
+    Returns:
+        ``(batch, seq)``: at index d the norm of the gradient at the input d places before the
+        last; index 0 is the last input itself.
+    """
+    inputs = inputs.detach().requires_grad_()
+    last = run(inputs)[:, -1]  # (batch, hidden)
+    direction = F.normalize(torch.randn(last.shape, generator=rng), dim=-1)
+    (gradient,) = torch.autograd.grad((last * direction).sum(), inputs)
+    return token_norms(gradient).flip(-1)
+
+
+class RearrangedLayer(BertLayer):
+    """BERT's block with the same weights, and LayerNorm or the residual elsewhere.
+
+    ``"post"`` is BERT: ``LayerNorm(x + f(x))``. ``"pre"`` is ``x + f(LayerNorm(x))``, as in
+    GPT-2 (Xiong et al. 2020, table 1). ``"none"`` is ``x + f(x)``. Without the residual the
+    term ``x`` is missing.
+
+    Args:
+        config: as ``BertLayer`` takes it.
+        norm: ``"post"``, ``"pre"`` or ``"none"``.
+        residual: add what came in.
+
+    Raises:
+        ValueError: for another name.
+    """
+
+    def __init__(self, config: BertConfig, norm: str = "post", residual: bool = True):
+        super().__init__(config)
+        if norm not in ("post", "pre", "none"):
+            raise ValueError(f'norm must be "post", "pre" or "none", not {norm!r}')
+        self.norm, self.residual = norm, residual
+
+    def before(self, part: AddNorm, x: Tensor) -> Tensor:
+        """What a branch reads: ``(batch, seq, hidden)`` to the same."""
+        return part.LayerNorm(x) if self.norm == "pre" else x
+
+    def after(self, part: AddNorm, branch: Tensor, x: Tensor) -> Tensor:
+        """What leaves: the branch ``(batch, seq, in_features)`` joined to the residual."""
+        total = part.dropout(part.dense(branch))
+        if self.residual:
+            total = x + total
+        return part.LayerNorm(total) if self.norm == "post" else total
+
+    def forward(
+        self, hidden_states: Tensor, mask: Tensor | None = None, output_attentions: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """``(batch, seq, hidden)`` to the same, and the weights or None."""
+        first, second = self.attention.output, self.output
+        context, weights = self.attention.self(
+            self.before(first, hidden_states), mask, output_attentions
+        )
+        attended = self.after(first, context, hidden_states)
+        widened = self.intermediate(self.before(second, attended))
+        return self.after(second, widened, attended), weights
+
+
+def pointwise_mutual_information(counts: Tensor) -> Tensor:
+    """How much oftener two things meet than by chance: ``ln p(x, y) / (p(x) p(y))``, in nats.
+
+    Args:
+        counts: ``(rows, columns)``, how often each pair was seen.
+
+    Returns:
+        ``(rows, columns)``; minus infinity for a pair that was never seen.
+    """
+    counts = counts.double()
+    rows, columns = counts.sum(1, keepdim=True), counts.sum(0, keepdim=True)
+    return (counts * counts.sum() / (rows * columns)).log()
+
+
+def fit_probe(states: Tensor, labels: Tensor, classes: int, penalty: float = 1.0) -> Tensor:
+    """The linear map from states to classes with the least squared error (ridge regression).
+
+    Args:
+        states: ``(tokens, hidden)``.
+        labels: ``(tokens,)``, whole numbers below ``classes``.
+        classes: how many there are.
+        penalty: times the sum of the squared weights, those of the biases left out.
+
+    Returns:
+        ``(hidden + 1, classes)``, the last row the biases.
+    """
+    inputs = F.pad(states, (0, 1), value=1.0).double()
+    ridge = torch.full((inputs.shape[1],), penalty, dtype=torch.float64)
+    ridge[-1] = 0.0
+    targets = F.one_hot(labels, classes).double()
+    weights = torch.linalg.solve(inputs.T @ inputs + ridge.diag(), inputs.T @ targets)
+    return weights.to(states.dtype)
+
+
+def probe_accuracy(weights: Tensor, states: Tensor, labels: Tensor) -> float:
+    """Share of states whose largest score is their label's.
+
+    Args:
+        weights: ``(hidden + 1, classes)``, from ``fit_probe``.
+        states: ``(tokens, hidden)``, others than it was fitted on.
+        labels: ``(tokens,)``.
+    """
+    scores = states @ weights[:-1] + weights[-1]  # (tokens, classes)
+    return (scores.argmax(dim=-1) == labels).double().mean().item()

@@ -19,6 +19,7 @@ CHAPTERS = {
     "08": "ch08_pretraining",
     "09": "ch09_cls_gradient",
     "10": "ch10_finetuning",
+    "11": "ch11_gradient_view",
 }
 
 
