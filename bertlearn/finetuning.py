@@ -276,7 +276,7 @@ def answer_windows(
             known.
         max_length: tokens of a window.
         stride: tokens from the beginning of a part to that of the next. An answer of no more
-            tokens than a part has beyond the stride lies in one window at least.
+            tokens than two parts share, plus one, lies whole in one window at least.
         source: the number of the question.
 
     Raises:
@@ -290,8 +290,9 @@ def answer_windows(
         raise ValueError(f"question {source}: the question or the text is empty")
     if not 0 < stride <= room:
         raise ValueError(
-            f"question {source} leaves room for {room} tokens of text in a window of "
-            f"{max_length}, and the stride is {stride}: it must be at least 1 and not more"
+            f"question {source} leaves room for {room} tokens of text in a "
+            f"window of {max_length}, and the stride is {stride}: it must be "
+            f"at least 1 and not more"
         )
     if answer is not None and not 0 <= answer[0] < answer[1] <= len(text):
         raise ValueError(
@@ -565,8 +566,9 @@ def finetune_step(
     if not torch.isfinite(loss + norm):
         optimizer.zero_grad()
         raise NonFiniteLoss(
-            f"the loss is {loss.item()}, the norm of its gradient {norm.item()}: stopped before "
-            f"the weights were touched. Look at the batch, or lower the rate"
+            f"the loss is {loss.item()}, the norm of its gradient {norm.item()}: "
+            f"stopped before the weights were touched. Look at the batch, or "
+            f"lower the rate"
         )
     for group in optimizer.param_groups:
         group["lr"] = rate * group.get("scale", 1.0)

@@ -34,10 +34,11 @@ TAUGHT = {
     "attention": ["04"],
     "encoder": ["05"],
     "masking": ["06"],
-    "model": ["05", "06", "07"],
+    "model": ["05", "06", "07", "10"],
     "accounting": ["05"],
     "pairs": ["07"],
     "pretraining": ["08"],
+    "finetuning": ["10"],
 }
 
 

@@ -17,6 +17,7 @@ CHAPTERS = {
     "06": "ch06_masked_lm",
     "07": "ch07_sentence_pairs",
     "08": "ch08_pretraining",
+    "10": "ch10_finetuning",
 }
 
 
