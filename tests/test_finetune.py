@@ -297,7 +297,7 @@ def test_few_examples_differ_by_seed(tiny: Path, tmp_path: Path) -> None:
 
 def test_scratch_has_the_shape_and_not_the_weights(tiny: Path) -> None:
     source = engine.ModelSource(f"scratch:{tiny}", sentiment(), QUICK)
-    torch.manual_seed(0)
+    torch.manual_seed(5)
     fresh = source.make(sentiment())
     learned = engine.ModelSource(str(tiny), sentiment(), QUICK).make(sentiment())
     name = "bert.embeddings.word_embeddings.weight"
@@ -361,11 +361,13 @@ def test_a_long_text_is_cut_with_a_warning(runs: dict[str, Path]) -> None:
 
 
 def test_a_long_sentence_loses_no_word(runs: dict[str, Path]) -> None:
-    sentence = "在北京见李明。"
-    (answer,) = predict_run(runs["tagging"], [{"text": sentence * 30}])
-    assert len(answer["tags"]) == 7 * 30
-    found = sum(row["name"] == "李明" for row in answer["names"])
-    assert found >= 20  # far more than the first row holds
+    words = tuple("在北京见李明。" * 30)
+    answerer = load_run(runs["tagging"])
+    (whole,) = answerer.answer([Tagged("0", words, ())])
+    room = 48 - 2
+    parts = [Tagged("0", words[i : i + room], ()) for i in range(0, len(words), room)]
+    assert whole == [tag for tags in answerer.answer(parts) for tag in tags]
+    assert len(whole) == 7 * 30 and "B-PER" in whole[room:]
 
 
 def test_a_long_context_is_read_to_its_end(runs: dict[str, Path]) -> None:
@@ -424,7 +426,7 @@ def test_from_a_table_to_answers(run: Any, table: Path, tiny: Path, tmp_path: Pa
 def test_answers_from_a_file_and_from_standard_input(
     run: Any, runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lines = ["a good river", '{"text": "a bad king", "id": 7}']
+    lines = ["river bank good city", '{"text": "king boat bad tree", "id": 7}']
     (tmp_path / "in.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     code, first, _ = run("predict", str(runs["classification"]), "--file", str(tmp_path / "in.txt"))
     monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(lines) + "\n"))

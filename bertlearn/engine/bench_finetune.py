@@ -91,6 +91,7 @@ def _theirs(transformers: Any, task: Task, seed: int, half: bool) -> tuple[float
             train_dataset=train,
             data_collator=transformers.DataCollatorWithPadding(tokenizer),
         )
+        trainer.remove_callback(transformers.PrinterCallback)  # it would write on standard output
         trainer.train()
         seconds = time.perf_counter() - start
         scores = trainer.predict(_items(tokenizer, task, "test")).predictions
