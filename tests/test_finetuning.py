@@ -360,7 +360,7 @@ def test_half_precision_learns_the_same():
         model = BertForSequenceClassification(config())
         half = {} if precision is None else {"precision": precision}
         history = finetune(
-            model, toy_rows(), 0, random.Random(0), epochs=6, size=8, rate=3e-3, **more
+            model, toy_rows(), 0, random.Random(0), epochs=6, size=8, rate=3e-3, **half
         )
         losses.append(history.losses)
         assert predict(model, toy_rows(2), 0, **half)[0].dtype is torch.float32
