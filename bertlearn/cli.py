@@ -460,7 +460,7 @@ def evaluate(
 @app.command()
 def bench(
     what: Annotated[
-        str, typer.Argument(metavar="WHAT", help="pretrain, inference, tokenize, data")
+        str, typer.Argument(metavar="WHAT", help="pretrain, finetune, inference, tokenize, data")
     ],
     against: Annotated[
         str | None, typer.Option(metavar="LIBRARY", help="Also run it in: transformers.")

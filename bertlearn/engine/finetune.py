@@ -37,7 +37,7 @@ from bertlearn.finetuning import class_weights, finetune, freeze
 from bertlearn.pretraining import NonFiniteLoss
 from bertlearn.tokenization import BertTokenizer
 
-__all__ = ["BASELINES_ONLY", "Settings", "run_finetuning"]
+__all__ = ["BASELINES_ONLY", "ModelSource", "Settings", "run_finetuning"]
 
 BASELINES_ONLY = "baselines"  # in a model's place
 _LOG_STEPS = 20
@@ -85,6 +85,11 @@ class Settings:
         if self.dtype not in ("auto", "fp32", "bf16"):
             raise ValueError(f"dtype must be auto, fp32 or bf16, not {self.dtype!r}")
 
+    @property
+    def half(self) -> bool:
+        """Whether matrices are multiplied in bf16."""
+        return self.dtype == "bf16" or (self.dtype == "auto" and has_fast_bf16())
+
 
 def run_finetuning(
     task: str | Path | Task,
@@ -130,7 +135,7 @@ def run_finetuning(
         given, task = str(task), load_task(task, columns)
     else:
         given = task.name
-    source = _Source(str(model), task, settings) if str(model) != BASELINES_ONLY else None
+    source = ModelSource(str(model), task, settings) if str(model) != BASELINES_ONLY else None
     if examples is not None:
         task.with_examples(examples)  # complains now rather than in the midst
     facts: dict[str, Any] = {
@@ -146,7 +151,7 @@ def run_finetuning(
         "examples": examples,
         "settings": dataclasses.asdict(settings),
         "max_length": source.max_length if source else None,
-        "stride": source.max_length // 3 if source else None,
+        "stride": source.max_length // 2 if source else None,
         "machine": describe_machine(),
     }
     folder = RunFolder(out, resume)
@@ -184,7 +189,7 @@ def _check_same(folder: RunFolder, facts: dict[str, Any]) -> None:
 # ---- where weights come from --------------------------------------------------------------------
 
 
-class _Source:
+class ModelSource:
     """A model to start from: a folder with weights, or its shape alone."""
 
     def __init__(self, name: str, task: Task, settings: Settings):
@@ -199,9 +204,11 @@ class _Source:
                 )
         self.folder = find_directory(shape if self.fresh else name)
         self.tokenizer = tokenizer_of(self.folder)
-        self.changes = {
+        self.changes: dict[str, Any] = {
             "hidden_dropout_prob": settings.dropout,
             "attention_probs_dropout_prob": 0.0,
+            # Torch's fused attention is slow backwards in bf16 on a CPU, by half for short rows.
+            "attn_implementation": "eager" if settings.half else "sdpa",
         }
         fields = read_json(self.folder / "config.json")
         self.config = BertConfig.from_dict({**fields, **self.changes})
@@ -241,15 +248,14 @@ class _Run:
     ):
         self.task, self.facts, self.settings = task, facts, settings
         self.folder, self.progress = folder, progress
-        half = settings.dtype == "bf16" or (settings.dtype == "auto" and has_fast_bf16())
-        self.precision = half_precision(half)
+        self.precision = half_precision(settings.half)
         self.main = MAIN[task.kind]
 
     def done(self) -> dict[int, dict[str, Any]]:
         """The records of the seeds that are finished."""
         return {r["seed"]: r for r in self.folder.records() if "test" in r}
 
-    def seed(self, seed: int, source: _Source) -> None:
+    def seed(self, seed: int, source: ModelSource) -> None:
         """Fine-tune with one seed, unless that is done; keep the model if it is the best yet."""
         done = self.done()
         if seed in done:
@@ -280,7 +286,7 @@ class _Run:
                 "seed": seed,
                 "examples": len(task.train),
                 "best_epoch": best,
-                "minutes": round(minutes, 2),
+                "minutes": round(minutes, 4),
                 "valid": valid,
                 "test": test,
             }
@@ -367,7 +373,7 @@ class _Run:
             "test": mean_and_spread([r["test"] for r in records]) if records else {},
             "baselines": self._baselines() if with_baselines else {},
             "settings": self.facts["settings"],
-            "minutes": round(sum(record["minutes"] for record in records), 2),
+            "minutes": round(sum(record["minutes"] for record in records), 3),
             "machine": describe_machine(),
         }
         text = json.dumps(result, indent=2, ensure_ascii=False) + "\n"

@@ -75,11 +75,11 @@ def load_from_files(path: str | Path, columns: Columns | None = None) -> Task:
     labels = _labels(kind, parts, where, one_file=path.is_file())
     for split in SPLITS:
         check_records(parts[split], labels or None, where[split])
-        if not parts[split]:
-            raise DataError(
-                f"{path} leaves nothing for {split}: give more records, or a folder with the "
-                f"files train, valid and test"
-            )
+    if empty := [split for split in SPLITS if not parts[split]]:
+        raise DataError(
+            f"{path} leaves nothing for {empty[0]}: give more records, or a folder with the "
+            f"files train, valid and test"
+        )
     chinese = is_chinese_text(" ".join(map(text_of, parts["train"][:100])))
     return Task(path.stem, kind, "zh" if chinese else "", labels, **parts)
 
