@@ -1038,6 +1038,8 @@ layerwise = Check(
 class _Named(nn.Module):
     """Parameters with BERT's names, three layers."""
 
+    bert: Any
+
     def __init__(self) -> None:
         super().__init__()
         self.config = SimpleNamespace(num_hidden_layers=3)
@@ -1146,7 +1148,10 @@ def _(t: Toolbox, class_weights: Any) -> None:
 
 
 class _Tiny(nn.Module):
-    """A model with a head: a table, a layer, a classifier, and dropout."""
+    """A model with a head: a table, a classifier, and dropout."""
+
+    bert: Any
+    modes: Any
 
     def __init__(self, dropout: float = 0.0):
         super().__init__()
@@ -1155,7 +1160,7 @@ class _Tiny(nn.Module):
         self.bert.embeddings = nn.Embedding(12, 8)
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(8, 2)
-        self.modes: list[bool] = []
+        self.modes = []
 
     def forward(
         self,
@@ -1265,7 +1270,7 @@ def _learnable(count: int = 40) -> list[SimpleNamespace]:
     ]
 
 
-def _trainable(t: Toolbox, dropout: float = 0.0) -> tuple[nn.Module, list]:
+def _trainable(t: Toolbox, dropout: float = 0.0) -> tuple[Any, list]:
     from bertlearn.pretraining import Row
 
     torch.manual_seed(t.seed)
@@ -1728,8 +1733,9 @@ def _best(gaps: Sequence[float], f1: Sequence[float], has: Sequence[bool]) -> fl
 
 @threshold_question.case("the score that comes with it is the best there is", points=2)
 def _(t: Toolbox, best_threshold: Any) -> None:
-    gaps = [2.0, 3.0, -1.0, 0.5, -4.0]
-    cases = [(gaps, [0.0, 0.0, 1.0, 0.5, 0.0], [False, False, True, True, False])]
+    gaps = [2.0, 3.0, -1.0, 0.5, -4.0, -2.0]
+    has = [False, False, True, True, False, True]
+    cases = [(gaps, [0.0, 0.0, 1.0, 0.5, 0.0, 0.3], has)]
     for _ in range(4):
         n = t.integer(5, 30)
         gaps = [round(float(x), 3) for x in t.randn(n)]
