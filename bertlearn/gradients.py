@@ -79,7 +79,7 @@ def gradient_map(scalar: Tensor, hidden_states: Sequence[Tensor]) -> Tensor:
 
 def gradient_times_input(gradient: Tensor, states: Tensor) -> Tensor:
     """The first-order share of each token: by how much the number would fall, were it linear, if
-    the token's vector were 0 (Shrikumar et al. 2017, section 3.1).
+    the token's vector were 0 (Shrikumar et al. 2016).
 
     Args:
         gradient, states: ``(..., seq, hidden)``, the gradient with respect to the states.
@@ -142,7 +142,7 @@ def completeness_gap(
 
 def attention_rollout(attentions: Sequence[Tensor]) -> Tensor:
     """How much of each input token is in each output vector, if attention were all that moves
-    information (Abnar & Zuidema 2020, equation 1).
+    information (Abnar & Zuidema 2020).
 
     Args:
         attentions: each layer's weights ``(batch, heads, query, key)``, the first layer first.

@@ -666,6 +666,7 @@ expected = Check(
     ("expected_gradients",),
     difficulty=4,
     minutes=30,
+    hides=("gradients.integrated_gradients",),
     reminder="The sum of the shares is the score of the text minus the mean score of the "
     "baselines.",
 )
@@ -772,6 +773,7 @@ between = Check(
     ("rollout_between",),
     difficulty=3,
     minutes=20,
+    hides=("gradients.attention_rollout",),
     reminder="Layer 0 is the embeddings' output; attentions[k] leads from layer k to layer k + 1.",
 )
 
@@ -859,6 +861,7 @@ words = Check(
     ("word_pool",),
     difficulty=2,
     minutes=15,
+    hides=("model.mean_pool",),
     reminder="Special tokens and padding are not words.",
 )
 

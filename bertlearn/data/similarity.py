@@ -1,6 +1,6 @@
 """How alike people find texts: 50 short news items and a rating for each of their 1,225 pairs.
 
-The ratings are those of Lee, Pincombe & Welsh (2005), the means of about ten people's, from 0 to 1.
+The ratings are those of Lee, Pincombe & Welsh (2005), means over several people, from 0 to 1.
 They are for measuring only: no model of this book is trained on them.
 """
 
