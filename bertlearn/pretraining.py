@@ -5,10 +5,12 @@ What a long run needs besides (files, resuming, several processes, logs) is in `
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,13 +33,16 @@ __all__ = [
     "evaluate",
     "learning_rate",
     "like_lengths",
+    "look_at_neighbors",
     "make_optimizer",
     "pack",
     "pair_row",
+    "position_waves",
     "spread_positions",
     "start_from_frequencies",
     "train_step",
     "training_flops",
+    "turning",
     "unigram_entropy",
 ]
 
@@ -223,6 +228,77 @@ def start_from_frequencies(model: BertForPreTraining, counts: Tensor) -> None:
     """
     smoothed = counts.double() + 1
     model.cls.predictions.bias.copy_((smoothed / smoothed.sum()).log())
+
+
+def position_waves(positions: int, size: int) -> tuple[Tensor, Tensor]:
+    """Sines and cosines of position, from a wave of two and a half tokens to one longer than a
+    row: the form of ``embeddings.sinusoidal_positions``, with shorter waves, so that neighbors
+    differ.
+
+    Returns:
+        the angle ``(size / 2,)`` by which each pair of columns turns from one position to the
+        next, and the table ``(positions, size)``, columns sine, cosine, sine, cosine, ...
+    """
+    angles = torch.logspace(math.log10(2.5), math.log10(0.05), size // 2)
+    turned = torch.arange(positions)[:, None] * angles
+    return angles, torch.stack([turned.sin(), turned.cos()], dim=-1).flatten(1)
+
+
+def turning(angles: Tensor) -> Tensor:
+    """The matrix ``(size, size)`` that moves a row of ``position_waves`` on: each pair of columns
+    by its angle ``(size / 2,)``, since sin(a + b) = sin a cos b + cos a sin b."""
+    sin, cos = angles.sin(), angles.cos()
+    pairs = torch.stack([cos, sin, -sin, cos], dim=-1).view(-1, 2, 2)
+    return torch.block_diag(*pairs)
+
+
+@torch.no_grad()
+def look_at_neighbors(
+    model: BertForPreTraining, offsets: Sequence[int], sharpness: float = 9.6
+) -> None:
+    """Let heads of the first layer begin by looking at a neighbor each, before any training.
+
+    A fresh head looks everywhere alike, and the way to a useful neighbor is long (chapter 08). So
+    a quarter of the columns is kept for positions: the position table holds ``position_waves``
+    there, the other tables nearly nothing. A head whose keys are these waves, and whose queries
+    are the same waves turned by its offset, scores ``sharpness`` times the mean cosine of
+    (distance - offset) x angle, which is highest at the offset. All of it is free to change in
+    training.
+
+    Args:
+        model: fresh.
+        offsets: for each head, the first ones first; -1 is the token to the left.
+        sharpness: of the scores.
+
+    Raises:
+        ValueError: if the first layer has fewer heads than there are offsets.
+    """
+    embeddings = model.bert.embeddings
+    layer: Any = model.bert.encoder.layer[0]
+    attention = layer.attention.self
+    if len(offsets) > attention.num_heads:
+        raise ValueError(f"{len(offsets)} offsets, but a layer has {attention.num_heads} heads")
+    places = embeddings.position_embeddings.weight  # (positions, hidden)
+    hidden, std = places.shape[1], model.config.initializer_range
+    head = hidden // attention.num_heads
+    size = min(head, hidden // 4) // 2 * 2
+    angles, table = position_waves(len(places), size)
+    for weight in (embeddings.word_embeddings.weight, embeddings.token_type_embeddings.weight):
+        weight[:, :size] *= 0.1
+    places *= 0.1
+    places[:, :size] = 2 * std * table
+    kept = size / hidden  # LayerNorm divides by the root of: 2 a pair, 1 elsewhere, in std
+    loud = 2 / math.sqrt(2 * kept + 1 - kept)  # height of the waves behind it
+    gain = math.sqrt(sharpness * math.sqrt(head) / (size / 2)) / loud
+    for number, offset in enumerate(offsets):
+        rows = slice(number * head, (number + 1) * head)
+        for weight, first in (
+            (attention.query.weight, turning(offset * angles)),
+            (attention.key.weight, torch.eye(size)),
+        ):
+            weight[rows] *= 0.3
+            weight[rows, :size] = 0
+            weight[rows.start : rows.start + size, :size] = gain * first
 
 
 @torch.no_grad()

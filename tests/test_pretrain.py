@@ -28,12 +28,15 @@ from bertlearn.data.shards import TokenData, build
 from bertlearn.engine import pretrain as engine
 from bertlearn.engine import recipes
 from bertlearn.engine.pretrain import Interrupted, Options, pretrain
-from bertlearn.engine.recipes import RECIPES
+from bertlearn.engine.recipes import RECIPES, Recipe
 from bertlearn.engine.runs import RunError, RunFolder
 from bertlearn.pretraining import Batch
 
 STEPS = 40
-QUIET = Options(save_steps=10, log_steps=1, evaluate_steps=20, progress=False, held_out_rows=16)
+# fp32, so that runs can be compared closely on processors with and without bf16.
+QUIET = Options(
+    save_steps=10, log_steps=1, evaluate_steps=20, progress=False, held_out_rows=16, dtype="fp32"
+)
 LOSSES = ("step", "mlm_loss", "pair_loss", "grad_norm", "learning_rate", "held_out_loss")
 
 
@@ -68,7 +71,7 @@ def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def command(data: Path, out: Path, *more: str) -> list[str]:
-    settings = ("--save-steps", "10", "--log-steps", "1", "--no-progress")
+    settings = ("--save-steps", "10", "--log-steps", "1", "--no-progress", "--dtype", "fp32")
     start = (sys.executable, "-m", "bertlearn", "pretrain", "--data", str(data), "--out", str(out))
     return [*start, *settings, *more]
 
@@ -81,6 +84,29 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 
 
 # ---------------------------------------------------------------- what a run leaves
+
+
+def test_half_precision_learns_nearly_the_same(whole: Path, data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "half"
+    options = dataclasses.replace(QUIET, dtype="bf16")
+    pretrain(data, out, RECIPES["test"], steps=STEPS, options=options)
+    rows = zip(losses(whole), losses(out), strict=True)
+    pairs = [(a[1], b[1]) for a, b in rows if a[1] is not None]
+    assert pairs != [(a, a) for a, _ in pairs], "bf16 was asked for, and rounds"
+    assert all(b == pytest.approx(a, abs=0.05) for a, b in pairs)
+    config = json.loads((out / "model" / "config.json").read_text())
+    assert "attn_implementation" not in config  # a choice at run time
+
+
+def test_heads_begin_at_neighbors_if_the_recipe_says_so(data: Path, tmp_path: Path) -> None:
+    recipe = dataclasses.replace(RECIPES["test"], neighbors=(-1,))
+    out = tmp_path / "near"
+    pretrain(data, out, recipe, steps=2, options=QUIET)
+    assert Recipe.from_dict(json.loads((out / "run.json").read_text())["recipe"]) == recipe
+    model = BertForPreTraining.from_pretrained(out / "model")
+    key = model.bert.encoder.layer[0].attention.self.key.weight
+    corner = key[:16, :16].detach()  # a multiple of the identity, two steps later
+    assert corner.diagonal().min() > 5 * (corner - corner.diag().diag()).abs().max()
 
 
 def test_a_run_learns_and_leaves_everything(whole: Path, data: Path) -> None:

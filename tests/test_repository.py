@@ -103,9 +103,10 @@ def test_what_does_not_belong_is_found(text: str) -> None:
 
 
 def test_no_large_and_no_built_files() -> None:
-    """Nothing over 5 MB, and nothing that the build or a learner makes."""
+    """Nothing over 5 MB but the shipped models' weights, and nothing that the build or a learner
+    makes."""
     large = [name for name in tracked() if (ROOT / name).stat().st_size > 5_000_000]
-    assert not large
+    assert all(re.fullmatch(r"bertlearn/models/[\w-]+/model\.safetensors", n) for n in large)
     made = ("build/", "my/", ".venv", "dist/")
     assert not [n for n in tracked() if n.startswith(made) or n.endswith((".pyc", ".mo"))]
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bertlearn.checks.core import Check, Toolbox
+from bertlearn.checks.core import Check, Toolbox, refusal
 from bertlearn.config import BertConfig
 
 IGNORED = -100
@@ -421,6 +421,149 @@ def _(t: Toolbox, spread_positions: Any) -> None:
             },
         )
         t.that(table.requires_grad, "the table must go on learning")
+
+
+waves_check = Check("08.position_waves", "positions as waves", ("position_waves",))
+
+
+@waves_check.case("two pairs of columns by hand")
+def _(t: Toolbox, position_waves: Any) -> None:
+    angles, table = position_waves(3, 4)
+    t.close(angles, torch.tensor([2.5, 0.05]), "the angles")
+    by_hand = torch.tensor([[p * a for a in (2.5, 0.05)] for p in range(3)])
+    sin, cos = by_hand.sin(), by_hand.cos()
+    t.close(
+        table,
+        torch.stack([sin, cos], dim=-1).flatten(1),
+        "the table of three positions",
+        suspects={
+            "sine and cosine of one angle stand side by side": torch.cat([sin, cos], dim=-1),
+            "the sine comes first": torch.stack([cos, sin], dim=-1).flatten(1),
+            "position 0 has angle 0": torch.stack(
+                [(by_hand + by_hand[1]).sin(), (by_hand + by_hand[1]).cos()], dim=-1
+            ).flatten(1),
+        },
+    )
+
+
+@waves_check.case("how alike two positions are depends on their distance only")
+def _(t: Toolbox, position_waves: Any) -> None:
+    angles, table = position_waves(40, 24)
+    t.close(angles[1:] / angles[:-1], (0.05 / 2.5) ** (1 / 11) * torch.ones(11), "the steps")
+    alike = table @ table.T
+    t.close(alike[0, :30], alike[9, 9:39], "likeness of positions 0 to 29 apart", atol=1e-3)
+    t.that(bool((alike[0, 1:] < alike[0, 0] - 1).all()), "neighbors must differ clearly")
+
+
+turn_check = Check("08.turning", "moving waves on", ("turning",))
+
+
+@turn_check.case("one pair by hand, and the next position")
+def _(t: Toolbox, turning: Any) -> None:
+    sin, cos = math.sin(0.3), math.cos(0.3)
+    right = torch.tensor([[cos, sin], [-sin, cos]])
+    t.close(
+        turning(torch.tensor([0.3])),
+        right,
+        "turn by 0.3",
+        suspects={"this turns back: sin(a + b) = sin a cos b + cos a sin b": right.T},
+    )
+    angles = torch.tensor([2.0, 0.7, 0.1])
+    place = torch.arange(9)[:, None] * angles
+    table = torch.stack([place.sin(), place.cos()], dim=-1).flatten(1)
+    t.close(table[:-2] @ turning(2 * angles).T, table[2:], "two positions on", atol=1e-5)
+
+
+neighbors_check = Check("08.look_at_neighbors", "heads begin at neighbors", ("look_at_neighbors",))
+
+
+def _stack(heads: int, hidden: int, positions: int, std: float = 0.02) -> Any:
+    """A stand-in for a fresh model: tables and two layers of queries and keys."""
+    config = BertConfig(hidden_size=hidden, num_attention_heads=heads, initializer_range=std)
+    tables = {
+        "word_embeddings": nn.Embedding(50, hidden),
+        "position_embeddings": nn.Embedding(positions, hidden),
+        "token_type_embeddings": nn.Embedding(2, hidden),
+    }
+
+    def attention() -> Any:
+        query, key, value = (nn.Linear(hidden, hidden) for _ in range(3))
+        return SimpleNamespace(
+            self=SimpleNamespace(num_heads=heads, query=query, key=key, value=value)
+        )
+
+    layers = [SimpleNamespace(attention=attention()) for _ in range(2)]
+    for table in tables.values():
+        nn.init.normal_(table.weight, std=std)
+    for layer in layers:
+        for name in ("query", "key", "value"):
+            linear = getattr(layer.attention.self, name)
+            nn.init.normal_(linear.weight, std=std)
+            nn.init.zeros_(linear.bias)
+    bert = SimpleNamespace(
+        embeddings=SimpleNamespace(**tables), encoder=SimpleNamespace(layer=layers)
+    )
+    return SimpleNamespace(bert=bert, config=config)
+
+
+def _looks(model: Any, ids: Tensor) -> Tensor:
+    """Weights of the first layer's heads, ``(heads, query, key)``, mean over rows."""
+    tables, attention = model.bert.embeddings, model.bert.encoder.layer[0].attention.self
+    seq, heads = ids.shape[1], attention.num_heads
+    x = tables.word_embeddings(ids) + tables.position_embeddings.weight[:seq]
+    x = F.layer_norm(x + tables.token_type_embeddings.weight[0], x.shape[-1:])
+    query, key = (
+        f(x).view(*ids.shape, heads, -1).transpose(1, 2) for f in (attention.query, attention.key)
+    )
+    scores = query @ key.transpose(2, 3) / math.sqrt(query.shape[-1])
+    return scores.softmax(-1).mean(0).detach()
+
+
+@neighbors_check.case("each head looks at its own offset, most of all")
+def _(t: Toolbox, look_at_neighbors: Any) -> None:
+    for heads, hidden in ((4, 256), (4, 64)):
+        offsets = t.choice([(-1, 1, -2, 2), (1, -1, 3, -3), (0, 2, -1, 1)])
+        torch.manual_seed(t.integer(0, 10**6))
+        model = _stack(heads, hidden, 40)
+        look_at_neighbors(model, offsets)
+        looks = _looks(model, t.ids(50, 8, 24))
+        for head, offset in enumerate(offsets):
+            found = {k: float(looks[head].diagonal(k)[6:-6].mean()) for k in range(-4, 5)}
+            best = max(found, key=lambda k: found[k])
+            t.that(
+                best == offset,
+                "the head looks to the other side: turn the queries, not the keys, by the offset"
+                if best == -offset
+                else "a head does not look where its offset says",
+                expected=f"most weight at {offset:+d}",
+                got=f"most weight at {best:+d} ({found[best]:.2f})",
+            )
+            t.that(
+                found[offset] > 0.3,
+                "the head is not sharp: words and positions must not share columns, and queries "
+                "and keys need the gain",
+                expected="more than 0.3 of the weight",
+                got=f"{found[offset]:.2f}",
+            )
+
+
+@neighbors_check.case("heads without an offset, values and other layers stay as they are")
+def _(t: Toolbox, look_at_neighbors: Any) -> None:
+    model = _stack(4, 64, 20)
+    first, second = (layer.attention.self for layer in model.bert.encoder.layer)
+    kept = [
+        (first.query.weight[32:], "a head without an offset has changed"),
+        (first.value.weight, "the values have changed: only queries and keys choose"),
+        (second.query.weight, "the second layer has changed: only the first sees bare positions"),
+    ]
+    before = [weight.detach().clone() for weight, _ in kept]
+    look_at_neighbors(model, (-1, 1))
+    for (weight, message), old in zip(kept, before, strict=True):
+        t.that(torch.equal(weight, old), message)
+    weight = model.bert.embeddings.position_embeddings.weight
+    t.that(weight.requires_grad and weight.is_leaf, "the table must go on learning")
+    said = refusal(ValueError, look_at_neighbors, _stack(2, 64, 20), (-1, 1, -2))
+    t.that(said is not None, "three offsets for two heads must be refused with a ValueError")
 
 
 # ---- schedule and optimizer -----------------------------------------------------------------

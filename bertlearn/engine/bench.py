@@ -15,6 +15,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -24,6 +25,7 @@ import torch
 from torch import nn
 
 from bertlearn.config import BertConfig
+from bertlearn.engine.dropout import BytesDropout
 from bertlearn.engine.pretrain import describe_machine, has_fast_bf16, matmul_peak
 from bertlearn.engine.runs import write_atomically
 from bertlearn.masking import mask_tokens
@@ -121,12 +123,15 @@ def _mask(rows: Sequence[Row], length: int | None, rng: torch.Generator) -> Batc
 
 def _ours(dropout: float, half: bool) -> Callable[[Sequence[Batch]], None]:
     torch.manual_seed(0)
-    model = BertForPreTraining(BertConfig(**_size(dropout))).train()
+    way = "eager" if half or dropout else "sdpa"  # as `bertlearn pretrain` chooses
+    cheaply = BytesDropout() if dropout else nullcontext()
+    config = BertConfig(**_size(dropout), attn_implementation=way)
+    model = BertForPreTraining(config).train()
     optimizer = make_optimizer(model)
 
     def step(batches: Sequence[Batch]) -> None:
         for batch in batches:
-            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            with torch.autocast("cpu", torch.bfloat16, enabled=half), cheaply:
                 train_step(model, optimizer, [batch], 1e-4)
 
     return step
@@ -257,7 +262,9 @@ def bench_pretrain(rounds: int, against: bool) -> dict[str, Any]:
 
 _GROUPS = {
     "matrix products": ("aten::addmm", "aten::mm", "aten::bmm", "aten::linear"),
-    "attention, fused": (
+    "attention: softmax, or fused": (
+        "aten::_softmax",
+        "aten::_softmax_backward_data",
         "aten::_scaled_dot_product_flash_attention_for_cpu",
         "aten::_scaled_dot_product_flash_attention_for_cpu_backward",
     ),

@@ -13,13 +13,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from tqdm import tqdm
 
 from bertlearn.data.shards import TokenData
 from bertlearn.data.stream import BatchStream, Marks, Position, seed_of
+from bertlearn.engine.dropout import BytesDropout
 from bertlearn.engine.processes import Processes
 from bertlearn.engine.recipes import Phase, Recipe
 from bertlearn.engine.runs import RunError, RunFolder, write_atomically
@@ -31,6 +32,7 @@ from bertlearn.pretraining import (
     blind_loss,
     evaluate,
     learning_rate,
+    look_at_neighbors,
     make_optimizer,
     spread_positions,
     start_from_frequencies,
@@ -222,15 +224,21 @@ def held_out(
     rows: int,
     objective: str = "mlm",
     mix: tuple[float, float, float] = (0.8, 0.1, 0.1),
+    split: Literal["valid", "test"] = "valid",
 ) -> list[Batch]:
-    """Rows of the validation split with blanks that never change."""
+    """Rows of a split that was not trained on, with blanks that never change."""
     size = min(rows, 32)
     while True:
         try:
-            split = tokens.split("valid")
             stream = iter(
                 BatchStream(
-                    split, marks, length=length, rows=size, objective=objective, seed=1, mix=mix
+                    tokens.split(split),
+                    marks,
+                    length=length,
+                    rows=size,
+                    objective=objective,
+                    seed=1,
+                    mix=mix,
                 )
             )
             return [next(stream) for _ in range(max(1, rows // size))]
@@ -302,19 +310,25 @@ class _Run:
         self.steps, self.seed = facts["steps"], facts["seed"]
         self.marks = Marks.of(tokens.tokenizer().vocab)
         self.ends = _phase_steps(self.recipe, self.steps)
+        half = options.dtype == "bf16" or (options.dtype == "auto" and has_fast_bf16())
+        self.dtype = torch.bfloat16 if half else torch.float32
         self.config = self.recipe.config(tokens.vocab_size)
+        dropped = self.config.attention_probs_dropout_prob > 0
+        if (half or dropped) and processes.device.type == "cpu":
+            # There torch's fused operator is slow in bf16, and gives way to a slow one for dropout.
+            self.config = dataclasses.replace(self.config, attn_implementation="eager")
         torch.manual_seed(self.seed)
         self.bare = BertForPreTraining(self.config).to(processes.device).train()
         if self.recipe.from_frequencies:
             start_from_frequencies(self.bare, torch.as_tensor(tokens.unigram_counts))
+        if self.recipe.neighbors:
+            look_at_neighbors(self.bare, self.recipe.neighbors)
         idle = any(phase.objective == "mlm" for phase in self.recipe.phases)
         self.sharded = options.fsdp and processes.world > 1
         self.model = processes.wrap(self.bare, options.fsdp, idle)
         r = self.recipe
         self.optimizer = make_optimizer(self.model, r.betas, r.eps, r.weight_decay)
         torch.manual_seed(seed_of(self.seed, "dropout", processes.rank))
-        half = options.dtype == "bf16" or (options.dtype == "auto" and has_fast_bf16())
-        self.dtype = torch.bfloat16 if half else torch.float32
         self.done, self.position = 0, Position()
         self.seconds, self.cpu_seconds, self.tokens_read = 0.0, 0.0, 0
         self.pending: list[tuple[float, float | None, float]] = []
@@ -326,6 +340,12 @@ class _Run:
         if self.dtype is torch.float32:
             return nullcontext()
         return torch.autocast(self.processes.device.type, torch.bfloat16)
+
+    def dropout(self) -> AbstractContextManager:
+        """Cheap dropout where there is dropout and torch's own is slow."""
+        wanted = max(self.config.hidden_dropout_prob, self.config.attention_probs_dropout_prob) > 0
+        on_processor = self.processes.device.type == "cpu"
+        return BytesDropout() if wanted and on_processor else nullcontext()
 
     def stream(self, phase: int) -> BatchStream:
         """The batches of a phase, from its beginning."""
@@ -347,7 +367,7 @@ class _Run:
     def step(self, batch: Batch, phase: Phase, rate: float) -> StepResult:
         """One step on a batch, in micro-batches of bounded size."""
         size = max(1, self.recipe.tokens_at_once // phase.length)
-        with self.precision():
+        with self.precision(), self.dropout():
             return train_step(
                 self.model,
                 self.optimizer,
@@ -456,7 +476,8 @@ class _Run:
                 continue
             if self.done == first and index:
                 self.position = Position()
-                if phase.length > self.recipe.phases[index - 1].length:
+                longer = phase.length > self.recipe.phases[index - 1].length
+                if longer and not self.recipe.neighbors:  # waves go on as they are
                     self._spread(self.recipe.phases[index - 1].length)
             stream = self.stream(index)
             stream.position = self.position

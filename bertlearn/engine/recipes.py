@@ -46,6 +46,7 @@ class Recipe:
         mix: shares of [MASK], random word, unchanged.
         whole_words: ask for whole words.
         from_frequencies: start with the logarithms of frequencies as output bias.
+        neighbors: offsets at which heads of the first layer begin to look; empty: nowhere.
         tokens_at_once: tokens of a micro-batch; a step with more is accumulated.
     """
 
@@ -61,6 +62,7 @@ class Recipe:
     mix: tuple[float, float, float] = (0.8, 0.1, 0.1)
     whole_words: bool = False
     from_frequencies: bool = True
+    neighbors: tuple[int, ...] = ()
     tokens_at_once: int = 4096
 
     def __post_init__(self) -> None:
@@ -79,7 +81,7 @@ class Recipe:
     def from_dict(cls, fields: dict[str, Any]) -> Recipe:
         """The inverse of ``to_dict``."""
         changed: dict[str, Any] = {"phases": tuple(Phase(**phase) for phase in fields["phases"])}
-        for name in ("betas", "mix"):  # lists in JSON
+        for name in ("betas", "mix", "neighbors"):  # lists in JSON
             if name in fields:
                 changed[name] = tuple(fields[name])
         return cls(**{**fields, **changed})
@@ -106,7 +108,11 @@ RECIPES: dict[str, Recipe] = {
     # The book's own: found by search, see chapter 08.
     "mini": Recipe(
         model=_size(4, 256),
-        phases=(Phase(0.6, 32, 128), Phase(0.4, 128, 32, "sop")),
+        phases=(Phase(0.6, 128, 16), Phase(0.4, 128, 32, "sop")),
+        learning_rate=1.5e-3,
+        warmup=0.05,
+        rate=0.3,
+        neighbors=(-1, 1, -2, 2),
     ),
     # The paper's, for those who have the machines: 1 M steps, 90 % of them at 128 tokens.
     "base": Recipe(

@@ -20,8 +20,11 @@ from bertlearn.pretraining import (
     collate,
     evaluate,
     like_lengths,
+    look_at_neighbors,
     pair_row,
+    position_waves,
     training_flops,
+    turning,
     unigram_entropy,
 )
 from tests.known_wrong import Wrong
@@ -213,6 +216,50 @@ def spread_last(model: Any, trained: int) -> None:
 def spread_into_a_copy(model: Any, trained: int) -> None:
     table = model.bert.embeddings.position_embeddings.weight.detach().clone()
     table[trained:] = table[torch.arange(trained, len(table)) % trained]
+
+
+def waves_apart(positions: int, size: int) -> tuple[Tensor, Tensor]:
+    angles, table = position_waves(positions, size)
+    return angles, torch.cat([table[:, 0::2], table[:, 1::2]], dim=-1)
+
+
+def waves_cosine_first(positions: int, size: int) -> tuple[Tensor, Tensor]:
+    angles, table = position_waves(positions, size)
+    return angles, torch.stack([table[:, 1::2], table[:, 0::2]], dim=-1).flatten(1)
+
+
+def waves_from_one(positions: int, size: int) -> tuple[Tensor, Tensor]:
+    angles, table = position_waves(positions + 1, size)
+    return angles, table[1:]
+
+
+def turn_in_blocks(angles: Tensor) -> Tensor:
+    sin, cos = angles.sin().diag(), angles.cos().diag()
+    return torch.cat([torch.cat([cos, sin], dim=1), torch.cat([-sin, cos], dim=1)])
+
+
+def look_away(model: Any, offsets: Sequence[int]) -> None:
+    look_at_neighbors(model, [-offset for offset in offsets])
+
+
+@torch.no_grad()
+def look_through_words(model: Any, offsets: Sequence[int]) -> None:
+    words = model.bert.embeddings.word_embeddings.weight
+    before = words.clone()
+    look_at_neighbors(model, offsets)
+    words.copy_(10 * before)
+
+
+@torch.no_grad()
+def look_in_every_layer(model: Any, offsets: Sequence[int]) -> None:
+    look_at_neighbors(model, offsets)
+    first, second = (layer.attention.self for layer in model.bert.encoder.layer[:2])
+    second.query.weight.copy_(first.query.weight)
+
+
+def look_with_all_heads(model: Any, offsets: Sequence[int]) -> None:
+    heads = model.bert.encoder.layer[0].attention.self.num_heads
+    look_at_neighbors(model, [*offsets, *([0] * (heads - len(offsets)))])
 
 
 def rate_wastes_a_step(step: int, steps: int, peak: float, warmup: int) -> float:
@@ -598,6 +645,22 @@ WRONG = {
         Wrong("copied once only", spread_once, "go on to the end"),
         Wrong("the last vector everywhere", spread_last, "would all look alike"),
         Wrong("written into a copy", spread_into_a_copy, "the table is as it was"),
+    ],
+    "08.position_waves": [
+        Wrong("all sines, then all cosines", waves_apart, "side by side"),
+        Wrong("cosine before sine", waves_cosine_first, "sine comes first"),
+        Wrong("counted from 1", waves_from_one, "position 0"),
+    ],
+    "08.turning": [
+        Wrong("turned back", lambda angles: turning(angles).T, "turns back"),
+        Wrong("for columns in blocks", turn_in_blocks, "two positions on"),
+        Wrong("not turned at all", lambda angles: turning(0 * angles), "turn by 0.3"),
+    ],
+    "08.look_at_neighbors": [
+        Wrong("the offset with the wrong sign", look_away, "other side"),
+        Wrong("words in the columns of positions", look_through_words, "look"),
+        Wrong("the second layer, too", look_in_every_layer, "only the first sees"),
+        Wrong("heads without an offset, too", look_with_all_heads, "without an offset"),
     ],
     "08.learning_rate": [
         Wrong("a first step of rate 0", rate_wastes_a_step, "throws it away"),
