@@ -65,7 +65,6 @@ def test_it_is_better_than_frequencies_and_the_card_says_how_much(name: str) -> 
     )
     assert result["held_out_mask_loss"] < result["unigram_loss"] - 2
     assert result["held_out_mask_top1"] > 0.25
-    assert result["held_out_pair_accuracy"] > 0.5
     rows = re.findall(r"\| ([\d.]+) \| ([\d.]+)% \| ([\d.]+)% \|", card)
     (ours, top1, top5), (unigram, first, five) = [[float(x) for x in row] for row in rows]
     assert ours < unigram - 2 and top1 > 3 * first and top5 > 1.5 * five
