@@ -38,7 +38,7 @@ TAUGHT = {
     "accounting": ["05"],
     "pairs": ["07"],
     "pretraining": ["08"],
-    "gradients": ["09"],
+    "gradients": ["09", "11"],
     "finetuning": ["10"],
 }
 
