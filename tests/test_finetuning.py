@@ -204,7 +204,8 @@ def test_best_spans_against_all_pairs(tokens, longest, n_best, seed):
         reverse=True,
     )[:n_best]
     got = [(a.score, a.start, a.end) for a in best_spans(window, scores, n_best, longest)]
-    assert got == pytest.approx(want)
+    assert [one[1:] for one in got] == [one[1:] for one in want]
+    assert [one[0] for one in got] == pytest.approx([one[0] for one in want])
 
 
 def test_silence_is_one_of_the_answers():
