@@ -159,7 +159,7 @@ def attention_rollout(attentions: Sequence[Tensor]) -> Tensor:
     return rollout
 
 
-# ---- through distance and depth, and what a state holds: chapter 11 -------------------------------
+# ---- through distance and depth, and what a state holds: chapter 11 ------------------------------
 
 
 def gradient_by_distance(

@@ -197,7 +197,7 @@ def _(t: Toolbox, cls: Any) -> None:
         layer, _ = _layer(t, cls, norm, residual=residual)
         weights = layer.state_dict()
         for name in weights:
-            if name.endswith("output.dense.weight") or name.endswith("output.dense.bias"):
+            if name.endswith(("output.dense.weight", "output.dense.bias")):
                 weights[name] = torch.zeros_like(weights[name])
             if "LayerNorm.weight" in name:
                 weights[name] = torch.ones_like(weights[name])
@@ -220,7 +220,7 @@ def _(t: Toolbox, cls: Any) -> None:
         )
 
 
-@rearranged.case("BERT's arrangement is the default, its weights' names stay, other names are refused")
+@rearranged.case("BERT's arrangement is the default, with its weights' names; others are refused")
 def _(t: Toolbox, cls: Any) -> None:
     layer, theirs = _layer(t, cls)
     x = t.randn(2, 5, 16)

@@ -279,7 +279,7 @@ def sides(steps: int = 4000) -> dict:
         def loss_of(model: BertForMaskedLM = model, kind: str = kind) -> Tensor:
             ids = rest[torch.randint(len(rest), (64,), generator=draw)]  # noqa: B023
             if kind == "causal":
-                logits = model.cls.predictions(scores(model.bert.embeddings(ids))[:, :-1])  # noqa: B023
+                logits = model.cls.predictions(scores(model.bert.embeddings(ids))[:, :-1])
                 return F.cross_entropy(logits.transpose(1, 2), ids[:, 1:])
             inputs, labels = blanks(ids, draw)  # noqa: B023
             return model(inputs, labels=labels).loss  # type: ignore[return-value]
@@ -290,7 +290,7 @@ def sides(steps: int = 4000) -> dict:
                 ids[:, PLACE] = MASK
             embedded = model.bert.embeddings(ids).detach().requires_grad_()
             asks = PLACE - 1 if kind == "causal" else PLACE  # the state that must name the letter
-            logits = model.cls.predictions(scores(embedded)[:, asks])  # noqa: B023
+            logits = model.cls.predictions(scores(embedded)[:, asks])
             losses = F.cross_entropy(logits, held[:, PLACE], reduction="none")
             (gradient,) = torch.autograd.grad(losses.sum(), embedded)
             return gradient, losses.mean()
