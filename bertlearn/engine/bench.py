@@ -390,7 +390,8 @@ def _onnx(folder: Path, model: BertModel) -> States | None:
 
 
 def bench_inference(rounds: int, against: bool) -> dict[str, Any]:
-    """Sentences a second, text in and vectors out: 1,000 real ones, MiniLM's weights, fp32."""
+    """Sentences a second, text in and vectors out: 1,000 real ones, MiniLM's weights, in fp32, and
+    ours in bf16, too, where the processor has it."""
     from bertlearn.data import sources
 
     folder = sources.fetch("minilm")
@@ -400,6 +401,14 @@ def bench_inference(rounds: int, against: bool) -> dict[str, Any]:
     embed: dict[str, Callable[[Sequence[str]], torch.Tensor]] = {
         "bertlearn": partial(_embed, lambda *row: model(*row).last_hidden_state, tokenizer)
     }
+    if has_fast_bf16():
+        half = BertModel.from_pretrained(folder, attn_implementation="eager")
+
+        def in_half(*row: Any) -> torch.Tensor:
+            with torch.autocast("cpu", torch.bfloat16):
+                return half(*row).last_hidden_state.float()
+
+        embed["bertlearn, bf16"] = partial(_embed, in_half, tokenizer)
     with tempfile.TemporaryDirectory() as scratch:
         if against:
             transformers = _peer()
