@@ -26,7 +26,8 @@ from torch import nn
 
 from bertlearn.config import BertConfig
 from bertlearn.engine.dropout import BytesDropout
-from bertlearn.engine.pretrain import describe_machine, has_fast_bf16, matmul_peak
+from bertlearn.engine.linear import best_linear
+from bertlearn.engine.pretrain import cpuinfo, describe_machine, has_fast_bf16, matmul_peak
 from bertlearn.engine.runs import write_atomically
 from bertlearn.masking import mask_tokens
 from bertlearn.model import BertForPreTraining, BertModel, mean_pool
@@ -125,13 +126,14 @@ def _ours(dropout: float, half: bool) -> Callable[[Sequence[Batch]], None]:
     torch.manual_seed(0)
     way = "eager" if half or dropout else "sdpa"  # as `bertlearn pretrain` chooses
     cheaply = BytesDropout() if dropout else nullcontext()
+    library = nullcontext() if half else best_linear(cpuinfo())
     config = BertConfig(**_size(dropout), attn_implementation=way)
     model = BertForPreTraining(config).train()
     optimizer = make_optimizer(model)
 
     def step(batches: Sequence[Batch]) -> None:
         for batch in batches:
-            with torch.autocast("cpu", torch.bfloat16, enabled=half), cheaply:
+            with torch.autocast("cpu", torch.bfloat16, enabled=half), cheaply, library:
                 train_step(model, optimizer, [batch], 1e-4)
 
     return step
@@ -390,16 +392,30 @@ def _onnx(folder: Path, model: BertModel) -> States | None:
 
 
 def bench_inference(rounds: int, against: bool) -> dict[str, Any]:
-    """Sentences a second, text in and vectors out: 1,000 real ones, MiniLM's weights, fp32."""
+    """Sentences a second, text in and vectors out: 1,000 real ones, MiniLM's weights, in fp32, and
+    ours in bf16, too, where the processor has it."""
     from bertlearn.data import sources
 
     folder = sources.fetch("minilm")
     texts = list(_texts(1000))
     tokenizer = BertTokenizer.from_file(folder / "vocab.txt")
     model = BertModel.from_pretrained(folder)
+
+    def in_full(*row: Any) -> torch.Tensor:
+        with best_linear(cpuinfo()):
+            return model(*row).last_hidden_state
+
     embed: dict[str, Callable[[Sequence[str]], torch.Tensor]] = {
-        "bertlearn": partial(_embed, lambda *row: model(*row).last_hidden_state, tokenizer)
+        "bertlearn": partial(_embed, in_full, tokenizer)
     }
+    if has_fast_bf16():
+        half = BertModel.from_pretrained(folder, attn_implementation="eager")
+
+        def in_half(*row: Any) -> torch.Tensor:
+            with torch.autocast("cpu", torch.bfloat16):
+                return half(*row).last_hidden_state.float()
+
+        embed["bertlearn, bf16"] = partial(_embed, in_half, tokenizer)
     with tempfile.TemporaryDirectory() as scratch:
         if against:
             transformers = _peer()

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from bertlearn.data.shards import TokenData
 from bertlearn.data.stream import BatchStream, Marks, Position, seed_of
 from bertlearn.engine.dropout import BytesDropout
+from bertlearn.engine.linear import best_linear
 from bertlearn.engine.processes import Processes
 from bertlearn.engine.recipes import Phase, Recipe
 from bertlearn.engine.runs import RunError, RunFolder, write_atomically
@@ -183,7 +184,7 @@ def _facts(
 
 def describe_machine() -> dict[str, Any]:
     """Processor and versions."""
-    named = re.search(r"^model name\s*:\s*(.+)$", _cpuinfo(), re.MULTILINE)
+    named = re.search(r"^model name\s*:\s*(.+)$", cpuinfo(), re.MULTILINE)
     return {
         "processor": named[1].strip() if named else platform.processor() or platform.machine(),
         "threads": torch.get_num_threads(),
@@ -195,11 +196,11 @@ def describe_machine() -> dict[str, Any]:
 
 def has_fast_bf16() -> bool:
     """Whether this processor multiplies bf16 matrices in hardware (AVX512_BF16, AMX)."""
-    text = _cpuinfo()
+    text = cpuinfo()
     return torch.cuda.is_available() or "avx512_bf16" in text or "amx_bf16" in text
 
 
-def _cpuinfo() -> str:
+def cpuinfo() -> str:
     """What Linux says of the processor; nothing elsewhere."""
     path = Path("/proc/cpuinfo")
     return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
@@ -336,9 +337,10 @@ class _Run:
         self.stop = False
 
     def precision(self) -> AbstractContextManager:
-        """Autocast if half precision is worth it here."""
+        """Autocast if half precision is worth it here; else the best library for fp32."""
         if self.dtype is torch.float32:
-            return nullcontext()
+            on_processor = self.processes.device.type == "cpu"
+            return best_linear(cpuinfo()) if on_processor else nullcontext()
         return torch.autocast(self.processes.device.type, torch.bfloat16)
 
     def dropout(self) -> AbstractContextManager:

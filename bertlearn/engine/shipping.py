@@ -73,6 +73,7 @@ million tokens of text {epochs:.1f} times; do not expect what a large model know
 
 ```python
 from bertlearn import BertForPreTraining
+
 model = BertForPreTraining.from_pretrained("{name}")
 ```
 
