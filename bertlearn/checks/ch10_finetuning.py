@@ -880,12 +880,13 @@ def _(t: Toolbox, read_answers: Any) -> None:
 
 # ---- batches ----------------------------------------------------------------------------------
 
-task_batch = Check("10.task_batch", "rows as a model's arguments", ("task_batch",))
+task_batch = Check(
+    "10.task_batch", "rows as a model's arguments", ("task_batch", "WordRow", "Window")
+)
 
 
 @task_batch.case("texts, words and windows, padded")
-def _(t: Toolbox, task_batch: Any) -> None:
-    from bertlearn.finetuning import Window, WordRow
+def _(t: Toolbox, task_batch: Any, WordRow: Any, Window: Any) -> None:
     from bertlearn.pretraining import Row
 
     texts = task_batch([Row([2, 5, 3], [0, 0, 0], 1), Row([2, 5, 6, 7, 3], [0] * 5, 0)], 0)

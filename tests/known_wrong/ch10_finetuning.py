@@ -16,6 +16,7 @@ from bertlearn.finetuning import (
     Answer,
     History,
     Window,
+    WordRow,
     answer_windows,
     best_spans,
     finetune,
@@ -808,9 +809,13 @@ WRONG = {
         Wrong("the threshold added", _mixed("plus"), "subtract it"),
     ],
     "10.task_batch": [
-        Wrong("padding labeled 0", _padded("zero"), "-100, not 0"),
-        Wrong("ends where they start", _padded("ends"), "the ends are the last ones"),
-        Wrong("a mask without padding", _padded("mask"), "the attention mask"),
+        Wrong("padding labeled 0", (_padded("zero"), WordRow, Window), "-100, not 0"),
+        Wrong(
+            "ends where they start",
+            (_padded("ends"), WordRow, Window),
+            "the ends are the last ones",
+        ),
+        Wrong("a mask without padding", (_padded("mask"), WordRow, Window), "the attention mask"),
     ],
     "10.predict": [
         Wrong("results in the order of lengths", _disordered("order"), "in one order"),
