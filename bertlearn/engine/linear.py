@@ -8,7 +8,7 @@ more than twice as fast. The numbers are the same up to rounding.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -69,8 +69,8 @@ class OneDnnLinear(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-def best_linear(cpuinfo: str) -> AbstractContextManager:
-    """The mode where it helps: oneDNN is there, and the processor is one that MKL is not made for.
+def best_linear(cpuinfo: str) -> Any:
+    """A context: the mode where it helps, that is, oneDNN is there, and the processor is one that MKL is not made for.
 
     Args:
         cpuinfo: what Linux says of the processor, ``/proc/cpuinfo``.
