@@ -70,7 +70,8 @@ class OneDnnLinear(TorchFunctionMode):
 
 
 def best_linear(cpuinfo: str) -> Any:
-    """A context: the mode where it helps, that is, oneDNN is there, and the processor is one that MKL is not made for.
+    """A context: the mode where it helps, nothing elsewhere. It helps where oneDNN is there and
+    the processor is one that MKL is not made for.
 
     Args:
         cpuinfo: what Linux says of the processor, ``/proc/cpuinfo``.
