@@ -15,7 +15,6 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -25,9 +24,9 @@ import torch
 from torch import nn
 
 from bertlearn.config import BertConfig
-from bertlearn.engine.dropout import BytesDropout
+from bertlearn.engine.arithmetic import Arithmetic, cpuinfo, has_fast_bf16
 from bertlearn.engine.linear import best_linear
-from bertlearn.engine.pretrain import cpuinfo, describe_machine, has_fast_bf16, matmul_peak
+from bertlearn.engine.pretrain import describe_machine, matmul_peak
 from bertlearn.engine.runs import write_atomically
 from bertlearn.masking import mask_tokens
 from bertlearn.model import BertForPreTraining, BertModel, mean_pool
@@ -124,16 +123,13 @@ def _mask(rows: Sequence[Row], length: int | None, rng: torch.Generator) -> Batc
 
 def _ours(dropout: float, half: bool) -> Callable[[Sequence[Batch]], None]:
     torch.manual_seed(0)
-    way = "eager" if half or dropout else "sdpa"  # as `bertlearn pretrain` chooses
-    cheaply = BytesDropout() if dropout else nullcontext()
-    library = nullcontext() if half else best_linear(cpuinfo())
-    config = BertConfig(**_size(dropout), attn_implementation=way)
-    model = BertForPreTraining(config).train()
+    arithmetic = Arithmetic(BertConfig(**_size(dropout)), half)
+    model = BertForPreTraining(arithmetic.config).train()
     optimizer = make_optimizer(model)
 
     def step(batches: Sequence[Batch]) -> None:
         for batch in batches:
-            with torch.autocast("cpu", torch.bfloat16, enabled=half), cheaply, library:
+            with arithmetic.active():
                 train_step(model, optimizer, [batch], 1e-4)
 
     return step
@@ -263,7 +259,13 @@ def bench_pretrain(rounds: int, against: bool) -> dict[str, Any]:
 
 
 _GROUPS = {
-    "matrix products": ("aten::addmm", "aten::mm", "aten::bmm", "aten::linear"),
+    "matrix products": (
+        "aten::addmm",
+        "aten::mm",
+        "aten::bmm",
+        "aten::linear",
+        "mkldnn::_linear_pointwise",
+    ),
     "attention: softmax, or fused": (
         "aten::_softmax",
         "aten::_softmax_backward_data",
@@ -401,8 +403,10 @@ def bench_inference(rounds: int, against: bool) -> dict[str, Any]:
     tokenizer = BertTokenizer.from_file(folder / "vocab.txt")
     model = BertModel.from_pretrained(folder)
 
+    library = best_linear(cpuinfo())
+
     def in_full(*row: Any) -> torch.Tensor:
-        with best_linear(cpuinfo()):
+        with library:
             return model(*row).last_hidden_state
 
     embed: dict[str, Callable[[Sequence[str]], torch.Tensor]] = {

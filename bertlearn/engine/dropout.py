@@ -6,31 +6,21 @@ so that the probability is a multiple of 1/256: 0.1 becomes 26/256.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
+
+from bertlearn.engine.replacing import Replacing
 
 __all__ = ["BytesDropout", "drop_by_bytes"]
 
 
-class BytesDropout(TorchFunctionMode):
+class BytesDropout(Replacing):
     """While it lasts, ``torch.nn.functional.dropout`` takes its masks from random bytes, wherever
     it is called, ``nn.Dropout`` included."""
 
-    def __torch_function__(
-        self,
-        function: Callable,
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        if function is F.dropout:
-            return _dropout(*args, **(kwargs or {}))
-        return function(*args, **(kwargs or {}))
+    def __init__(self) -> None:
+        super().__init__(F.dropout, _dropout)
 
 
 def _dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:

@@ -7,14 +7,14 @@ more than twice as fast. The numbers are the same up to rounding.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
+
+from bertlearn.engine.replacing import Replacing
 
 __all__ = ["OneDnnLinear", "best_linear", "linear"]
 
@@ -54,19 +54,11 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return _Linear.apply(x, weight, bias)
 
 
-class OneDnnLinear(TorchFunctionMode):
+class OneDnnLinear(Replacing):
     """While it lasts, ``torch.nn.functional.linear`` is ``linear``, wherever it is called."""
 
-    def __torch_function__(
-        self,
-        function: Callable,
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        if function is F.linear:
-            return linear(*args, **(kwargs or {}))
-        return function(*args, **(kwargs or {}))
+    def __init__(self) -> None:
+        super().__init__(F.linear, linear)
 
 
 def best_linear(cpuinfo: str) -> Any:

@@ -20,8 +20,7 @@ from tqdm import tqdm
 
 from bertlearn.data.shards import TokenData
 from bertlearn.data.stream import BatchStream, Marks, Position, seed_of
-from bertlearn.engine.dropout import BytesDropout
-from bertlearn.engine.linear import best_linear
+from bertlearn.engine.arithmetic import Arithmetic, cpuinfo, has_fast_bf16
 from bertlearn.engine.processes import Processes
 from bertlearn.engine.recipes import Phase, Recipe
 from bertlearn.engine.runs import RunError, RunFolder, write_atomically
@@ -194,18 +193,6 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
-def has_fast_bf16() -> bool:
-    """Whether this processor multiplies bf16 matrices in hardware (AVX512_BF16, AMX)."""
-    text = cpuinfo()
-    return torch.cuda.is_available() or "avx512_bf16" in text or "amx_bf16" in text
-
-
-def cpuinfo() -> str:
-    """What Linux says of the processor; nothing elsewhere."""
-    path = Path("/proc/cpuinfo")
-    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-
-
 def matmul_peak(dtype: torch.dtype = torch.float32, size: int = 1536, repeats: int = 8) -> float:
     """The best rate of a large matrix product on this machine, in floating point operations a
     second."""
@@ -313,11 +300,9 @@ class _Run:
         self.ends = _phase_steps(self.recipe, self.steps)
         half = options.dtype == "bf16" or (options.dtype == "auto" and has_fast_bf16())
         self.dtype = torch.bfloat16 if half else torch.float32
-        self.config = self.recipe.config(tokens.vocab_size)
-        dropped = self.config.attention_probs_dropout_prob > 0
-        if (half or dropped) and processes.device.type == "cpu":
-            # There torch's fused operator is slow in bf16, and gives way to a slow one for dropout.
-            self.config = dataclasses.replace(self.config, attn_implementation="eager")
+        config = self.recipe.config(tokens.vocab_size)
+        self.arithmetic = Arithmetic(config, half, processes.device.type)
+        self.config = self.arithmetic.config
         torch.manual_seed(self.seed)
         self.bare = BertForPreTraining(self.config).to(processes.device).train()
         if self.recipe.from_frequencies:
@@ -335,19 +320,6 @@ class _Run:
         self.pending: list[tuple[float, float | None, float]] = []
         self.saved = -1  # the step of the last checkpoint
         self.stop = False
-
-    def precision(self) -> AbstractContextManager:
-        """Autocast if half precision is worth it here; else the best library for fp32."""
-        if self.dtype is torch.float32:
-            on_processor = self.processes.device.type == "cpu"
-            return best_linear(cpuinfo()) if on_processor else nullcontext()
-        return torch.autocast(self.processes.device.type, torch.bfloat16)
-
-    def dropout(self) -> AbstractContextManager:
-        """Cheap dropout where there is dropout and torch's own is slow."""
-        wanted = max(self.config.hidden_dropout_prob, self.config.attention_probs_dropout_prob) > 0
-        on_processor = self.processes.device.type == "cpu"
-        return BytesDropout() if wanted and on_processor else nullcontext()
 
     def stream(self, phase: int) -> BatchStream:
         """The batches of a phase, from its beginning."""
@@ -369,7 +341,7 @@ class _Run:
     def step(self, batch: Batch, phase: Phase, rate: float) -> StepResult:
         """One step on a batch, in micro-batches of bounded size."""
         size = max(1, self.recipe.tokens_at_once // phase.length)
-        with self.precision(), self.dropout():
+        with self.arithmetic.active():
             return train_step(
                 self.model,
                 self.optimizer,
@@ -575,7 +547,7 @@ class _Run:
     def _evaluate(self) -> None:
         found: dict[str, float] = {}
         for kind, batches in self._tests.items():
-            with self.precision():
+            with self.arithmetic.active():
                 result = evaluate(
                     self.model if self.sharded else self.bare,
                     [batch.to(self.processes.device) for batch in batches],

@@ -24,7 +24,7 @@ from bertlearn.engine.fill import fill_blanks
 from bertlearn.engine.pretrain import held_out
 from bertlearn.engine.runs import write_atomically
 from bertlearn.model import BertForPreTraining
-from bertlearn.pretraining import evaluate, unigram_entropy
+from bertlearn.pretraining import evaluate
 
 __all__ = ["ship"]
 
@@ -169,7 +169,6 @@ def judge(folder: Path, tokens: TokenData) -> dict[str, Any]:
         "unigram": float(-shares[truth].log().mean()),
         "unigram1": float((truth == best[0]).double().mean()),
         "unigram5": float(torch.isin(truth, best).double().mean()),
-        "entropy": unigram_entropy(counts),
     }
 
 
@@ -190,7 +189,7 @@ def write_card(
         rows.append(f"| {text} | {', '.join(f'{word} {share:.2f}' for word, share in guesses)} |")
     build = ["bertlearn", "data", "build", *(x for s in sources for x in ("--source", s))]
     build += ["--vocab-size", "8192", "--out", f"data/{language}"]
-    command = ["bertlearn", "pretrain", "--config", "mini", "--data", f"data/{language}"]
+    command = ["bertlearn", "pretrain", "--config", run["name"], "--data", f"data/{language}"]
     command += [
         "--steps",
         str(run["steps"]),

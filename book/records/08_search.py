@@ -20,7 +20,8 @@ import torch
 
 from bertlearn.data.shards import TokenData
 from bertlearn.data.stream import BatchStream, Marks
-from bertlearn.engine.pretrain import has_fast_bf16, held_out
+from bertlearn.engine.arithmetic import has_fast_bf16
+from bertlearn.engine.pretrain import held_out
 from bertlearn.engine.recipes import RECIPES
 from bertlearn.model import BertForPreTraining
 from bertlearn.pretraining import (
@@ -40,6 +41,7 @@ PLAIN: dict[str, Any] = {
 }  # fmt: skip
 TRIES: dict[str, dict[str, Any]] = {
     "no neighbors": {"steps": 400, "std": 0.02, "neighbors": []},
+    "no neighbors, std 0.05": {"steps": 400, "neighbors": []},
     "neighbors": {"steps": 400},
     "30 % targets": {"targets": 0.3},
     "rate 2e-3": {"rate": 2e-3},
