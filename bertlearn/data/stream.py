@@ -154,10 +154,12 @@ class BatchStream:
         """Which documents each block of an epoch holds, in their order."""
         if self._blocks[0] != epoch:
             rng = np.random.default_rng([seed_of(self.seed, self.length, self.objective), epoch])
-            order = rng.permutation(len(self.split.document_lengths))
+            count = len(self.split.document_lengths)
+            small = np.int32 if count < 1 << 31 else np.int64  # half the memory, the same order
+            order = rng.permutation(np.arange(count, dtype=small))
             ends = self.split.document_lengths[order].cumsum()
-            count = max(1, int(ends[-1]) // self.block_tokens)
-            cuts = np.searchsorted(ends, np.arange(1, count) * (ends[-1] / count))
+            number = max(1, int(ends[-1]) // self.block_tokens)
+            cuts = np.searchsorted(ends, np.arange(1, number) * (ends[-1] / number))
             blocks = [block for block in np.split(order, cuts) if len(block)]
             if self.objective == "nsp":  # a document needs another one beside it
                 blocks = [block for block in blocks if len(block) > 1] or [order]
