@@ -18,6 +18,8 @@ HTML := build/en/_build/html
 export PYTHONPATH := $(CURDIR)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
+# Older pips build some packages in a way that no longer works.
+export PIP_USE_PEP517 := 1
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c

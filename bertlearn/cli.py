@@ -302,10 +302,165 @@ def fill(
         typer.echo("  ".join(f"{word} {share:.3f}" for word, share in blank))
 
 
+# ---- fine-tuning --------------------------------------------------------------------------------
+
+
+def _columns(given: list[str] | None) -> dict[str, str]:
+    pairs = [each.partition("=") for each in given or []]
+    if bad := [each for each, sign, _ in pairs if not sign]:
+        raise typer.BadParameter(f"--column wants FIELD=NAME, as in text=review, not {bad[0]!r}")
+    return {field: name for field, _, name in pairs}
+
+
+_Column = Annotated[
+    list[str] | None,
+    typer.Option("--column", metavar="FIELD=NAME", help="A file's column; may be repeated."),
+]
+
+
+@app.command()
+def finetune(
+    task: Annotated[
+        str, typer.Option(metavar="NAME|FILE|DIR", help="What to learn: see the list below.")
+    ],
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME|DIR",
+            help="What to start from: minilm, a shipped model, a folder; scratch or scratch:MODEL "
+            "for fresh weights; baselines for none.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="RUN", help="The run's folder.")],
+    seeds: Annotated[int, typer.Option(min=1, help="How many runs.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="The first of them.")] = 0,
+    examples: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Learn from so many records.")
+    ] = None,
+    epochs: Annotated[int, typer.Option(min=1, help="At most.")] = 3,
+    rate: Annotated[float, typer.Option(help="The highest learning rate.")] = 5e-5,
+    size: Annotated[int, typer.Option(min=1, help="Rows of a batch.")] = 32,
+    max_length: Annotated[int | None, typer.Option(help="Tokens of a row.")] = None,
+    warmup: Annotated[float, typer.Option(help="The share of steps until that rate.")] = 0.1,
+    layer_decay: Annotated[float, typer.Option(help="The rate of a layer to the next.")] = 1.0,
+    dropout: Annotated[float, typer.Option(help="Of hidden states.")] = 0.1,
+    patience: Annotated[
+        int | None, typer.Option(min=1, help="Stop after so many epochs without gain.")
+    ] = None,
+    balance: Annotated[bool, typer.Option("--balance", help="Classes count the same.")] = False,
+    frozen: Annotated[bool, typer.Option("--frozen", help="Train the head alone.")] = False,
+    dtype: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    column: _Column = None,
+    baselines: Annotated[bool, typer.Option(help="Also score what needs no network.")] = True,
+    resume: Annotated[bool, typer.Option("--resume", help="Do the seeds that are left.")] = False,
+    progress: Annotated[bool, typer.Option(help="Show a bar.")] = True,
+) -> None:
+    """Fine-tune a BERT on labeled records.
+
+    Tasks: rotten-tomatoes, reviews-zh, wiki-pairs, pfr-ner, wiki-qa; with a network also sst2,
+    mrpc, conll2003, squad, chnsenticorp, msra-ner; or a file .csv, .tsv or .jsonl of your own, or a
+    folder with the files train, valid and test. RUN becomes a Hugging Face directory.
+    """
+    from bertlearn.engine.finetune import Settings, run_finetuning
+
+    try:
+        settings = Settings(
+            epochs=epochs,
+            size=size,
+            rate=rate,
+            warmup=warmup,
+            layer_decay=layer_decay,
+            dropout=dropout,
+            max_length=max_length,
+            patience=patience,
+            balance=balance,
+            frozen=frozen,
+            dtype=dtype,
+        )
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    result = run_finetuning(
+        task,
+        model,
+        out,
+        settings,
+        seeds=seeds,
+        first_seed=seed,
+        examples=examples,
+        columns=_columns(column),
+        with_baselines=baselines,
+        resume=resume,
+        progress=progress,
+    )
+    for name, row in result["baselines"].items():
+        typer.echo(f"{name}: " + _scores(row["test"]))
+    if result["seeds"]:
+        means = {name: row["mean"] for name, row in result["test"].items()}
+        typer.echo(f"{model}, mean of {len(result['seeds'])}: " + _scores(means))
+    typer.echo(f"On the test. All of it is in {out / 'result.json'}")
+
+
+def _scores(row: dict[str, float]) -> str:
+    return "  ".join(f"{name} {value:.3f}" for name, value in row.items())
+
+
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Made by `bertlearn finetune`.")],
+    texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT...]")] = None,
+    pair: Annotated[
+        str | None, typer.Option(help="The second text, or the context of a question.")
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="One text or JSON object a line.")
+    ] = None,
+) -> None:
+    """Answer with a fine-tuned model: one line of JSON a text.
+
+    Without texts and file it reads standard input, a line at a time: a text, two texts with a tab
+    between, or a JSON object such as {"text": "...", "pair": "..."}.
+    """
+    import json
+
+    from bertlearn.engine.answering import predict_run, read_inputs
+
+    if texts and file:
+        raise typer.BadParameter("give either texts or --file")
+    if pair is not None and not texts:
+        raise typer.BadParameter("--pair goes with a text")
+    if texts:
+        inputs = iter([{"text": t} if pair is None else {"text": t, "pair": pair} for t in texts])
+    elif file:
+        inputs = read_inputs(file.read_text(encoding="utf-8-sig").splitlines())
+    else:
+        inputs = read_inputs(sys.stdin)
+    for answer in predict_run(run, inputs):
+        typer.echo(json.dumps(answer, ensure_ascii=False))
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Made by `bertlearn finetune`.")],
+    task: Annotated[
+        str | None, typer.Option(metavar="NAME|FILE|DIR", help="Another one with the same labels.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
+    column: _Column = None,
+) -> None:
+    """Score a fine-tuned model again, on its task or on another with the same labels."""
+    import json
+
+    from bertlearn.engine.answering import evaluate_run
+
+    if split not in ("train", "valid", "test"):
+        raise typer.BadParameter(f"--split is train, valid or test, not {split!r}")
+    typer.echo(json.dumps(evaluate_run(run, task, split, _columns(column) or None)))
+
+
 @app.command()
 def bench(
     what: Annotated[
-        str, typer.Argument(metavar="WHAT", help="pretrain, inference, tokenize, data")
+        str, typer.Argument(metavar="WHAT", help="pretrain, finetune, inference, tokenize, data")
     ],
     against: Annotated[
         str | None, typer.Option(metavar="LIBRARY", help="Also run it in: transformers.")

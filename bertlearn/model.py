@@ -1,9 +1,12 @@
-"""BERT: the encoder with its pooler (chapter 05), and the pre-training heads (06 and 07)."""
+"""BERT: the encoder with its pooler (chapter 05), the pre-training heads (06 and 07), and those of
+fine-tuning (10)."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -19,16 +22,24 @@ __all__ = [
     "BertForMaskedLM",
     "BertForPreTraining",
     "BertForPreTrainingOutput",
+    "BertForQuestionAnswering",
+    "BertForSequenceClassification",
+    "BertForTokenClassification",
     "BertLMPredictionHead",
     "BertModel",
     "BertOnlyMLMHead",
     "BertPooler",
     "BertPreTrainingHeads",
     "BertPredictionHeadTransform",
+    "ClassifierOutput",
     "MaskedLMOutput",
+    "SpanOutput",
+    "classification_loss",
     "init_weights",
+    "label_names",
     "masked_lm_loss",
     "mean_pool",
+    "span_loss",
 ]
 
 
@@ -361,3 +372,224 @@ class BertForPreTraining(Pretrained, nn.Module):
             mlm_loss=mlm_loss,
             pair_loss=pair_loss,
         )
+
+
+# ---- the heads of fine-tuning: chapter 10 -------------------------------------------------------
+
+
+def label_names(num_labels: int, id2label: Mapping[int, str] | None) -> dict[int, str]:
+    """The name of each label, ``LABEL_0``, ``LABEL_1`` ... unless they are given.
+
+    Raises:
+        ValueError: if the names are not those of the labels 0, 1, 2 ..., or are not distinct.
+    """
+    if id2label is None:
+        return {i: f"LABEL_{i}" for i in range(num_labels)}
+    names = {int(i): str(name) for i, name in id2label.items()}
+    if sorted(names) != list(range(len(names))) or len(set(names.values())) < max(len(names), 1):
+        raise ValueError(f"id2label must give 0, 1, 2 ... a name each, all distinct: {id2label}")
+    return dict(sorted(names.items()))
+
+
+def classification_loss(
+    logits: Tensor, labels: Tensor, label_weights: Tensor | None = None
+) -> Tensor:
+    """What a classifier is trained on, in nats, as Hugging Face chooses it from labels and sizes.
+
+    Args:
+        logits: ``(batch, labels)``, or ``(batch, seq, labels)`` with a label for each token.
+        labels: whole numbers ``(batch,)`` or ``(batch, seq)``, where ``IGNORE`` does not count:
+            the cross entropy, averaged over those that count. Numbers, where there is a single
+            logit: the squared error. Floating point ``(batch, labels)``: each label yes or no.
+        label_weights: ``(labels,)``, for the cross entropy: the sum of the weighted losses,
+            divided by the sum of their weights.
+    """
+    if logits.shape[-1] == 1:
+        return F.mse_loss(logits.squeeze(-1), labels.to(logits.dtype))
+    if labels.is_floating_point():
+        return F.binary_cross_entropy_with_logits(logits, labels)
+    return F.cross_entropy(
+        logits.flatten(0, -2), labels.flatten(), label_weights, ignore_index=IGNORE
+    )
+
+
+@dataclass
+class ClassifierOutput:
+    """What a classifier of texts or of tokens returns.
+
+    Attributes:
+        logits: ``(batch, labels)``, or ``(batch, seq, labels)`` for tokens. No softmax yet.
+        loss: see ``classification_loss``; None without labels.
+    """
+
+    logits: Tensor
+    loss: Tensor | None = None
+
+
+class BertForSequenceClassification(Pretrained, nn.Module):
+    """BERT that puts a text, or a pair, into a class: one linear layer on the pooled [CLS]
+    (Devlin et al. 2019, section 4.1).
+
+    Args:
+        config: all of it.
+        num_labels: how many classes; 1 for a number instead.
+        id2label: a name for each; if given, it says how many there are.
+        classifier_dropout: before the layer; ``hidden_dropout_prob`` if None.
+    """
+
+    def __init__(
+        self,
+        config: BertConfig,
+        num_labels: int = 2,
+        id2label: Mapping[int, str] | None = None,
+        classifier_dropout: float | None = None,
+    ):
+        super().__init__()
+        self.config = config
+        self.id2label = label_names(num_labels, id2label)
+        self.classifier_dropout = classifier_dropout
+        dropout = config.hidden_dropout_prob if classifier_dropout is None else classifier_dropout
+        self.bert = BertModel(config)
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(config.hidden_size, len(self.id2label))
+        init_weights(self.classifier, config)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        token_type_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        label_weights: Tensor | None = None,
+    ) -> ClassifierOutput:
+        """Score the classes.
+
+        Args:
+            input_ids, token_type_ids, attention_mask: as ``BertModel`` takes them.
+            labels, label_weights: as ``classification_loss`` takes them.
+        """
+        pooled = self.bert(input_ids, token_type_ids, attention_mask).pooler_output
+        logits = self.classifier(self.dropout(pooled))  # (batch, labels)
+        loss = None if labels is None else classification_loss(logits, labels, label_weights)
+        return ClassifierOutput(logits, loss)
+
+
+class BertForTokenClassification(Pretrained, nn.Module):
+    """BERT that labels tokens: one linear layer on each of them (Devlin et al. 2019, section 5.3).
+
+    Args:
+        config: all of it.
+        num_labels: how many labels there are.
+        id2label: a name for each; if given, it says how many there are.
+        classifier_dropout: before the layer; ``hidden_dropout_prob`` if None.
+    """
+
+    def __init__(
+        self,
+        config: BertConfig,
+        num_labels: int = 2,
+        id2label: Mapping[int, str] | None = None,
+        classifier_dropout: float | None = None,
+    ):
+        super().__init__()
+        self.config = config
+        self.id2label = label_names(num_labels, id2label)
+        self.classifier_dropout = classifier_dropout
+        dropout = config.hidden_dropout_prob if classifier_dropout is None else classifier_dropout
+        self.bert = BertModel(config, add_pooling_layer=False)
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(config.hidden_size, len(self.id2label))
+        init_weights(self.classifier, config)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        token_type_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        label_weights: Tensor | None = None,
+    ) -> ClassifierOutput:
+        """Score the labels of each token.
+
+        Args:
+            input_ids, token_type_ids, attention_mask: as ``BertModel`` takes them.
+            labels: ``(batch, seq)``, ``IGNORE`` where none is asked for.
+            label_weights: as ``classification_loss`` takes them.
+        """
+        hidden = self.bert(input_ids, token_type_ids, attention_mask).last_hidden_state
+        logits = self.classifier(self.dropout(hidden))  # (batch, seq, labels)
+        loss = None if labels is None else classification_loss(logits, labels, label_weights)
+        return ClassifierOutput(logits, loss)
+
+
+def span_loss(
+    start_logits: Tensor, end_logits: Tensor, start_positions: Tensor, end_positions: Tensor
+) -> Tensor:
+    """The mean of two cross entropies over the tokens of a row: where does the answer begin, where
+    does it end (Devlin et al. 2019, section 4.2)? A position outside of the row does not count.
+
+    Args:
+        start_logits, end_logits: ``(batch, seq)``.
+        start_positions, end_positions: ``(batch,)``.
+    """
+    outside = start_logits.shape[1]
+    start = F.cross_entropy(start_logits, start_positions.clamp(0, outside), ignore_index=outside)
+    end = F.cross_entropy(end_logits, end_positions.clamp(0, outside), ignore_index=outside)
+    return (start + end) / 2
+
+
+@dataclass
+class SpanOutput:
+    """What ``BertForQuestionAnswering`` returns.
+
+    Attributes:
+        start_logits, end_logits: ``(batch, seq)``.
+        loss: see ``span_loss``; None without positions.
+    """
+
+    start_logits: Tensor
+    end_logits: Tensor
+    loss: Tensor | None = None
+
+    @property
+    def logits(self) -> Tensor:
+        """Both: ``(batch, seq, 2)``."""
+        return torch.stack((self.start_logits, self.end_logits), dim=-1)
+
+
+class BertForQuestionAnswering(Pretrained, nn.Module):
+    """BERT that points at an answer: two scores for each token, "it begins here" and "it ends here"
+    (Devlin et al. 2019, section 4.2).
+
+    Args:
+        config: all of it.
+    """
+
+    def __init__(self, config: BertConfig):
+        super().__init__()
+        self.config = config
+        self.bert = BertModel(config, add_pooling_layer=False)
+        self.qa_outputs = nn.Linear(config.hidden_size, 2)
+        init_weights(self.qa_outputs, config)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        token_type_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        start_positions: Tensor | None = None,
+        end_positions: Tensor | None = None,
+    ) -> SpanOutput:
+        """Score each token as the first and as the last of the answer.
+
+        Args:
+            input_ids, token_type_ids, attention_mask: as ``BertModel`` takes them.
+            start_positions, end_positions: ``(batch,)``, the first and the last token of the
+                answer; 0, [CLS], where there is none.
+        """
+        hidden = self.bert(input_ids, token_type_ids, attention_mask).last_hidden_state
+        starts, ends = self.qa_outputs(hidden).unbind(dim=-1)  # (batch, seq) each
+        loss = None
+        if start_positions is not None and end_positions is not None:
+            loss = span_loss(starts, ends, start_positions, end_positions)
+        return SpanOutput(starts, ends, loss)

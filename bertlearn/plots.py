@@ -8,6 +8,7 @@ A short guide for authors::
     plots.attention_heads(attentions, tokens, layer)   a grid of small maps, one a head
     plots.attention_arcs(weights, tokens)              one head, as lines between two columns
     plots.similarity_map(matrix)                       position against position
+    plots.layer_map(values, tokens, label=)            layer by position, the last layer on top
     plots.curves(x, {"name": y}, xlabel=, ylabel=)     lines, labeled at their ends
     plots.bars(names, values, xlabel=)                 horizontal bars with their values
     plots.histogram({"name": values}, xlabel=)         distributions on common bins
@@ -75,6 +76,7 @@ __all__ = [
     "figure",
     "heatmap",
     "histogram",
+    "layer_map",
     "similarity_map",
     "token_strip",
     "use_style",
@@ -592,6 +594,37 @@ def attention_heads(
     fig.supylabel(LABELS["from"], fontsize=12)
     fig.supxlabel(LABELS["to"], fontsize=12)
     _colorbar(fig, image, grid, LABELS["weight"])
+    return fig
+
+
+@_styled
+def layer_map(
+    values: Any,
+    tokens: Sequence[object],
+    *,
+    label: str,
+    title: str = "",
+    low: float | None = None,
+    high: float | None = None,
+) -> Figure:
+    """Layer by position: one row a layer, the last on top, the embeddings' output (0) below.
+
+    `values`: (layers + 1, seq), for example each token's share of a layer's gradient; `label` says
+    what they are, with the unit. `low` and `high` fix the ends of the color scale, for pictures
+    that are to be compared. Raises ValueError if the tokens are not as many.
+    """
+    data = _array("The values", values, 2)
+    _same_length("tokens", len(tokens), "the values' second axis", data.shape[1])
+    cmap, norm = _scale(data, low, high)
+    fig, axes = figure(0.34 * len(data) + 1.3 + 0.35 * bool(title))
+    image = axes.imshow(
+        data, cmap=cmap, norm=norm, aspect="auto", interpolation="nearest", origin="lower"
+    )
+    _token_ticks(axes.yaxis, list(range(len(data))), 0.34 * len(data))
+    _token_ticks(axes.xaxis, tokens, WIDTH - 1.6, rotate=True)
+    _frame(axes)
+    axes.set(title=title, ylabel=LABELS["layer"])
+    _colorbar(fig, image, axes, label)
     return fig
 
 

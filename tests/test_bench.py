@@ -113,3 +113,20 @@ def test_a_missing_peer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(bench.PeerMissing, match="pip install transformers"):
         bench._peer()
+
+
+def test_both_sides_of_fine_tuning_learn_the_same_sentences() -> None:
+    """A few steps of each, on the real films."""
+    pytest.importorskip("accelerate")
+    from bertlearn.engine.bench_finetune import bench_finetune
+
+    found = bench_finetune(1, bench._trainer, half=False, examples=64)
+    assert set(found["seconds"]) == set(found["accuracy"]) == {"bertlearn", "transformers, fp32"}
+    assert all(0.3 < accuracy < 0.7 for accuracy in found["accuracy"].values())
+    assert found["ratios"]["transformers, fp32"] > 0
+
+
+def test_the_trainer_needs_accelerate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    with pytest.raises(bench.PeerMissing, match="pip install accelerate"):
+        bench._trainer()

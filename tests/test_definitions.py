@@ -34,10 +34,12 @@ TAUGHT = {
     "attention": ["04"],
     "encoder": ["05"],
     "masking": ["06"],
-    "model": ["05", "06", "07"],
+    "model": ["05", "06", "07", "10"],
     "accounting": ["05"],
     "pairs": ["07"],
     "pretraining": ["08"],
+    "gradients": ["09", "11"],
+    "finetuning": ["10"],
 }
 
 

@@ -4,7 +4,8 @@ Tiny random models of odd sizes: hidden states at each layer, attentions, pooler
 flows from [CLS] back to the embeddings, and the gradient of every parameter, to 1e-5 in fp32 and
 1e-11 in fp64, eager and fused, with and without padding. Then real weights (MiniLM), the tokenizer
 on English, Chinese and emoji, and the parameter counts of the published sizes. The pre-training
-heads: scores, losses, gradients and names, and one table in two places, come what may.
+heads: scores, losses, gradients and names, and one table in two places, come what may. The heads of
+fine-tuning: scores, losses of each kind, gradients, dropout, names, files and pipelines.
 
     pytest tests/test_parity.py
 """
@@ -28,7 +29,15 @@ from bertlearn.checks.reference import minilm as minilm_reference
 from bertlearn.config import BertConfig
 from bertlearn.data import sources
 from bertlearn.masking import IGNORE
-from bertlearn.model import BertForMaskedLM, BertForPreTraining, BertModel, mean_pool
+from bertlearn.model import (
+    BertForMaskedLM,
+    BertForPreTraining,
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    BertModel,
+    mean_pool,
+)
 from bertlearn.tokenization import BertTokenizer
 
 transformers.logging.set_verbosity_error()
@@ -543,6 +552,190 @@ def test_pretraining_keys_and_files(tmp_path):
         table = model.bert.embeddings.word_embeddings.weight
         assert model.cls.predictions.decoder.weight is table
         assert model.cls.predictions.decoder.bias is model.cls.predictions.bias
+
+
+# ---------------------------------------------------------------- the heads of fine-tuning
+TASKS = {
+    "classes": (BertForSequenceClassification, {"num_labels": 4}),
+    "number": (BertForSequenceClassification, {"num_labels": 1}),
+    "several": (BertForSequenceClassification, {"num_labels": 4}),
+    "tokens": (BertForTokenClassification, {"num_labels": 5}),
+    "span": (BertForQuestionAnswering, {}),
+}
+
+
+def task_models(task, dtype=torch.float32, dropout=0.0, **sizes):
+    """The same random weights in a model of transformers with that head and in ours."""
+    kind, arguments = TASKS[task]
+    base, ours = pair_of_models(**{"hidden_dropout_prob": dropout, **sizes})
+    config = transformers.BertConfig(**{**base.config.to_dict(), **arguments})
+    theirs = getattr(transformers, kind.__name__)(config).eval()
+    for parameter in theirs.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    ours = kind(ours.config, **arguments).eval()
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    return theirs.to(dtype), ours.to(dtype)
+
+
+def task_labels(task, batch, dtype):
+    draw = torch.Generator().manual_seed(13)
+    rows, seq = batch["input_ids"].shape
+    if task == "number":
+        return {"labels": torch.randn(rows, generator=draw, dtype=torch.float64).to(dtype)}
+    if task == "several":
+        yes = torch.rand(rows, 4, generator=draw) < 0.5
+        return {"labels": yes.to(dtype)}
+    if task == "tokens":
+        labels = torch.randint(0, 5, (rows, seq), generator=draw)
+        asked = (torch.rand(rows, seq, generator=draw) < 0.6) & (batch["attention_mask"] == 1)
+        asked[:, 0] = False
+        asked[0, 1] = True
+        return {"labels": labels.masked_fill(~asked, IGNORE)}
+    if task == "span":  # one of them beyond the row, which does not count
+        return {
+            "start_positions": torch.tensor([2, 0, seq + 3]),
+            "end_positions": torch.tensor([5, 0, seq + 3]),
+        }
+    return {"labels": torch.tensor([3, 0, 2])}
+
+
+def task_logits(output):
+    if hasattr(output, "start_logits"):
+        return torch.stack((output.start_logits, output.end_logits), dim=-1)
+    return output.logits
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-11)], ids=["fp32", "fp64"]
+)
+@pytest.mark.parametrize("attn", ["eager", "sdpa"])
+@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
+@pytest.mark.parametrize("task", TASKS)
+def test_task_logits_loss_gradients(task, size, attn, dtype, tolerance):
+    theirs, ours = task_models(task, dtype, attn=attn, **size)
+    batch = a_batch(ours)
+    labels = task_labels(task, batch, dtype)
+    want, got = theirs(**batch, **labels), ours(**batch, **labels)
+    assert ours(**batch).loss is None
+    assert distance(got.logits, task_logits(want)) < tolerance
+    assert distance(ours(**batch).logits, got.logits) < tolerance
+    assert distance(got.loss, want.loss) < tolerance
+    want.loss.backward()
+    got.loss.backward()
+    reference = dict(theirs.named_parameters())
+    assert [n for n, _ in ours.named_parameters()] == list(reference)
+    for name, parameter in ours.named_parameters():
+        assert distance(parameter.grad, reference[name].grad) < tolerance, name
+    assert ours.bert.embeddings.word_embeddings.weight.grad.any()
+
+
+@pytest.mark.parametrize("task", ["classes", "tokens"])
+def test_task_dropout_is_where_theirs_is(task):
+    """In training the same random numbers drop the same entries: same places, same probability."""
+    theirs, ours = task_models(task, dropout=0.3, attention_probs_dropout_prob=0.0)
+    batch = a_batch(ours)
+    outputs = []
+    for model in (theirs.train(), ours.train()):
+        torch.manual_seed(5)
+        outputs.append(model(**batch).logits)
+    assert distance(outputs[1], outputs[0]) < 1e-5
+    still = ours.eval()(**batch).logits
+    assert distance(outputs[1], still) > 1e-2
+    silent = type(ours)(ours.config, classifier_dropout=0.0)
+    assert silent.dropout.p == 0.0 and ours.dropout.p == 0.3
+
+
+@pytest.mark.parametrize("weights", [[1.0, 1.0, 1.0, 1.0], [0.2, 3.0, 1.0, 0.5]])
+@pytest.mark.parametrize("task", ["classes", "tokens"])
+def test_label_weights_are_those_of_torch(task, weights):
+    _, ours = task_models(task)
+    batch = a_batch(ours)
+    labels = task_labels(task, batch, torch.float32)["labels"]
+    given = torch.tensor([*weights, 2.0] if task == "tokens" else weights)
+    got = ours(**batch, labels=labels, label_weights=given)
+    want = nn.CrossEntropyLoss(weight=given)(
+        got.logits.reshape(-1, got.logits.shape[-1]), labels.flatten()
+    )
+    assert distance(got.loss, want) < 1e-6
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_task_files_go_both_ways(task, tmp_path):
+    theirs, ours = task_models(task)
+    kind = type(ours)
+    batch = a_batch(ours)
+    if kind is not BertForQuestionAnswering:
+        names = dict(enumerate("ABCDE"[: len(ours.id2label)]))
+        ours.id2label = names
+        assert theirs.config.id2label == {i: f"LABEL_{i}" for i in names}
+        assert kind(ours.config, len(names)).id2label == theirs.config.id2label
+    ours.save_pretrained(tmp_path / "ours")
+    back, info = getattr(transformers, kind.__name__).from_pretrained(
+        tmp_path / "ours", output_loading_info=True
+    )
+    loaded_clean(info)
+    theirs.save_pretrained(tmp_path / "theirs")
+    read = kind.from_pretrained(tmp_path / "theirs", strict=True)
+    again = kind.from_pretrained(tmp_path / "ours", strict=True)
+    with torch.no_grad():
+        want = task_logits(theirs(**batch))
+        assert distance(task_logits(back.eval()(**batch)), want) < 1e-5
+        assert distance(read(**batch).logits, want) < 1e-5
+        assert distance(again(**batch).logits, want) < 1e-5
+    if kind is not BertForQuestionAnswering:
+        assert back.config.id2label == names == again.id2label
+        assert back.config.label2id == {name: i for i, name in names.items()}
+        assert read.id2label == theirs.config.id2label
+
+
+def test_a_pretrained_model_gets_a_fresh_head(tmp_path):
+    """As many labels as are asked for, whatever the file says of labels; the rest is the file's."""
+    theirs, ours = pair_of_models()
+    theirs.save_pretrained(tmp_path)
+    batch = a_batch(ours)
+    for kind, arguments in (
+        (BertForSequenceClassification, {"num_labels": 3}),
+        (BertForTokenClassification, {"id2label": {0: "O", 1: "B-PER", 2: "I-PER"}}),
+        (BertForQuestionAnswering, {}),
+    ):
+        with pytest.warns(UserWarning, match="starts from random values"):
+            model = kind.from_pretrained(tmp_path, **arguments)
+        with torch.no_grad():
+            assert (
+                distance(model.bert(**batch).last_hidden_state, ours(**batch).last_hidden_state)
+                < 1e-5
+            )
+            assert model(**batch).logits.shape[-1] == (2 if not arguments else 3)
+    with pytest.raises(ValueError, match="0, 1, 2"):
+        BertForTokenClassification(ours.config, id2label={0: "O", 2: "X"})
+    with pytest.raises(ValueError, match="distinct"):
+        BertForTokenClassification(ours.config, id2label={0: "O", 1: "O"})
+
+
+def test_pipelines_read_what_we_write(tmp_path, minilm, tokenizers):
+    """``transformers.pipeline`` on a saved folder: the names of the labels, and our scores."""
+    ours = tokenizers[0]
+    encoded = ours.encode(TEXTS[0])
+    for task, kind, names, options in (
+        ("text-classification", BertForSequenceClassification, ["bad", "good"], {"top_k": None}),
+        ("token-classification", BertForTokenClassification, ["O", "B"], {"ignore_labels": []}),
+    ):
+        with pytest.warns(UserWarning, match="wants training"):
+            model = kind.from_pretrained(minilm, id2label=dict(enumerate(names)))
+        with torch.no_grad():
+            model.classifier.weight.normal_(generator=torch.Generator().manual_seed(2))
+            shares = model(torch.tensor([encoded.ids])).logits[0].softmax(-1)
+        model.save_pretrained(tmp_path / task)
+        tokenizers[1].save_pretrained(tmp_path / task)
+        got = transformers.pipeline(task, str(tmp_path / task), **options)([TEXTS[0]])[0]
+        if task == "text-classification":
+            best = shares.sort(descending=True)
+            assert [row["label"] for row in got] == [names[i] for i in best.indices.tolist()]
+        else:
+            best = shares[1:-1].max(dim=-1)
+            assert [row["word"] for row in got] == encoded.tokens[1:-1]
+            assert [row["entity"] for row in got] == [names[i] for i in best.indices.tolist()]
+        assert [row["score"] for row in got] == pytest.approx(best.values.tolist(), rel=1e-3)
 
 
 # ---------------------------------------------------------------- counts

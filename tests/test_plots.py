@@ -48,6 +48,8 @@ DRAWINGS = {
     "attention_arcs_focus": lambda: plots.attention_arcs(softmax(N, N), TOKENS, focus=5),
     "similarity_map": lambda: plots.similarity_map(numbers(64, 64)),
     "similarity_words": lambda: plots.similarity_map(softmax(N, N), TOKENS, title="词"),
+    "layer_map": lambda: plots.layer_map(softmax(5, N), TOKENS, label="share", title="层"),
+    "layer_map_signed": lambda: plots.layer_map(numbers(13, 40), ["字"] * 40, label="value"),
     "curves": lambda: plots.curves(
         [1, 10, 100],
         {"a": [3.0, 2, 1], "随机": [1, 1, 1.0]},

@@ -26,7 +26,7 @@ PACKAGE = ROOT / "bertlearn"
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "book/howto.md", "book/intro.md")
 
 # Distributions whose import name is another one.
-IMPORT_NAMES = {"ipython": "IPython", "pillow": "PIL"}
+IMPORT_NAMES = {"ipython": "IPython", "pillow": "PIL", "scikit-learn": "sklearn"}
 # Data only: found by name, never imported.
 DATA_ONLY = {"paperang-p2-fonts-cjk"}
 # The worker's own folder is on its path under this name.

@@ -50,7 +50,8 @@ class Pretrained:
 
     A class that shares parameters between two places (a head and the token embeddings) defines
     ``tie_weights()``; it is called before and after loading. All tensors of a class are
-    parameters or buffers.
+    parameters or buffers. Of a class that takes ``id2label`` (names of labels) or
+    ``classifier_dropout``, and keeps it under that name, it goes into ``config.json`` and back.
 
     Attributes:
         model_types: the values of ``model_type`` in a ``config.json`` that the class can hold;
@@ -93,7 +94,8 @@ class Pretrained:
         """
         config_changes, arguments = _sort_changes(cls, changes)
         path = find_directory(directory)
-        config, tensors, source = _read(path, config_changes, cls.model_types)
+        config, tensors, source, fields = _read(path, config_changes, cls.model_types)
+        arguments = {**_stored_arguments(cls, fields, changes, path), **arguments}
         model, report = _fill(cls, config, arguments, tensors, source, dtype)
         _tell(report, cls.__name__, strict)
         model.load_report = report
@@ -117,7 +119,10 @@ class Pretrained:
             "model_type": self.model_types[0],
             "dtype": str(next(iter(state.values())).dtype).removeprefix("torch."),
             **config.to_dict(),
+            **{name: getattr(self, name) for name in _STORED if hasattr(self, name)},
         }
+        if "id2label" in fields:
+            fields["label2id"] = {name: i for i, name in fields["id2label"].items()}
         huggingface.write_directory(
             directory, fields, {name: state[name] for name in state if name not in doubles}
         )
@@ -170,10 +175,34 @@ def _sort_changes(cls: type, changes: dict[str, Any]) -> tuple[dict[str, Any], d
 
 
 # ---------------------------------------------------------------- from the files
+_STORED = ("id2label", "classifier_dropout")  # arguments of a head that config.json keeps
+
+
+def _stored_arguments(
+    cls: type, fields: dict[str, Any], changes: dict[str, Any], directory: Path
+) -> dict[str, Any]:
+    """Arguments of the class that ``config.json`` holds and that were not given."""
+    known = inspect.signature(cls).parameters
+    stored = {name: fields[name] for name in _STORED if name in known and name in fields}
+    stored = {name: value for name, value in stored.items() if value is not None}
+    if "num_labels" in changes:
+        stored.pop("id2label", None)
+    if "id2label" in stored:
+        try:
+            stored["id2label"] = {int(i): name for i, name in stored["id2label"].items()}
+        except (AttributeError, ValueError):
+            raise CheckpointError(
+                f"the id2label of {directory / 'config.json'} must give each number a name, not "
+                f"{stored['id2label']!r}"
+            ) from None
+    return stored
+
+
 def _read(
     directory: Path, changes: dict[str, Any], model_types: tuple[str, ...]
-) -> tuple[BertConfig, dict[str, Tensor], Path]:
-    """Config and tensors of a directory, and the file that they came from."""
+) -> tuple[BertConfig, dict[str, Tensor], Path, dict[str, Any]]:
+    """Config and tensors of a directory, the file that they came from, and what ``config.json``
+    says."""
     config_files = [directory / name for name in ("config.json", "bert_config.json")]
     path = next((path for path in config_files if path.is_file()), None)
     if path is None:
@@ -195,7 +224,7 @@ def _read(
     if raw.get("use_task_id"):
         names.fold_tasks(tensors)
     try:
-        return BertConfig.from_dict({**fields, **changes}), tensors, source
+        return BertConfig.from_dict({**fields, **changes}), tensors, source, raw
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path} does not describe a BERT: {error}") from None
 

@@ -17,6 +17,9 @@ CHAPTERS = {
     "06": "ch06_masked_lm",
     "07": "ch07_sentence_pairs",
     "08": "ch08_pretraining",
+    "09": "ch09_cls_gradient",
+    "10": "ch10_finetuning",
+    "11": "ch11_gradient_view",
 }
 
 

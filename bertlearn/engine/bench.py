@@ -543,8 +543,28 @@ print(json.dumps(result))
 """
 
 
+def bench_finetune(rounds: int, against: bool) -> dict[str, Any]:
+    """One epoch of fine-tuning; see `bertlearn.engine.bench_finetune`."""
+    from bertlearn.engine import bench_finetune as finetuning
+
+    return finetuning.bench_finetune(rounds, _trainer if against else None, has_fast_bf16())
+
+
+def _trainer() -> Any:
+    """transformers, with what its Trainer needs."""
+    transformers = _peer()
+    try:
+        import accelerate  # noqa: F401
+    except ImportError:
+        raise PeerMissing(
+            "transformers' Trainer needs accelerate: pip install accelerate, or leave --against out"
+        ) from None
+    return transformers
+
+
 BENCHMARKS: dict[str, Callable[[int, bool], dict[str, Any]]] = {
     "pretrain": bench_pretrain,
+    "finetune": bench_finetune,
     "inference": bench_inference,
     "tokenize": bench_tokenize,
     "data": bench_data,

