@@ -10,12 +10,10 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from torch import Tensor
 
 from bertlearn.checkpoints import CheckpointError, find_directory
@@ -354,8 +352,3 @@ def _record(kind: str, is_pair: bool, number: int, given: Mapping[str, Any]) -> 
         return Question(name, text("question", "text"), text("context", "pair"), ())
     words = given.get("words") or _WORD.findall(text("text"))
     return Tagged(name, tuple(words), ("O",) * len(words))
-
-
-def half_precision(wanted: bool) -> Callable[[], AbstractContextManager]:
-    """A context in which matrices are multiplied in bf16, or one that changes nothing."""
-    return partial(torch.autocast, "cpu", torch.bfloat16) if wanted else nullcontext

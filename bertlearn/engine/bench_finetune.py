@@ -19,7 +19,7 @@ from typing import Any, cast
 import torch
 
 from bertlearn.data.tasks import Classified, Task, load_task
-from bertlearn.engine.answering import Answerer, half_precision
+from bertlearn.engine.answering import Answerer
 from bertlearn.engine.finetune import ModelSource, Settings
 from bertlearn.finetuning import finetune
 
@@ -33,7 +33,7 @@ def _ours(task: Task, seed: int, dtype: str) -> tuple[float, float]:
     settings = Settings(epochs=1, size=SIZE, rate=RATE, warmup=WARMUP, dtype=dtype)
     source = ModelSource("minilm", task, settings)
     torch.manual_seed(seed)
-    precision = half_precision(settings.half)
+    precision = source.arithmetic.active
     answerer = Answerer(
         source.make(task), source.tokenizer, task.kind, task.labels, LENGTH, 1, False, precision
     )

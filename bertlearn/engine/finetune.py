@@ -27,11 +27,12 @@ from bertlearn.checkpoints import find_directory, shipped_models
 from bertlearn.checkpoints.huggingface import read_json
 from bertlearn.config import BertConfig
 from bertlearn.data.tasks import Classified, Question, Task, load_task
-from bertlearn.engine.answering import HEADS, Answerer, half_precision
+from bertlearn.engine.answering import HEADS, Answerer
+from bertlearn.engine.arithmetic import Arithmetic, has_fast_bf16
 from bertlearn.engine.baselines import baselines, score_records
 from bertlearn.engine.fill import tokenizer_of
 from bertlearn.engine.metrics import MAIN, mean_and_spread
-from bertlearn.engine.pretrain import describe_machine, has_fast_bf16
+from bertlearn.engine.pretrain import describe_machine
 from bertlearn.engine.runs import RunError, RunFolder, write_atomically
 from bertlearn.finetuning import class_weights, finetune, freeze
 from bertlearn.pretraining import NonFiniteLoss
@@ -207,11 +208,12 @@ class ModelSource:
         self.changes: dict[str, Any] = {
             "hidden_dropout_prob": settings.dropout,
             "attention_probs_dropout_prob": 0.0,
-            # Torch's fused attention is slow backwards in bf16 on a CPU, by half for short rows.
-            "attn_implementation": "eager" if settings.half else "sdpa",
         }
         fields = read_json(self.folder / "config.json")
-        self.config = BertConfig.from_dict({**fields, **self.changes})
+        asked = BertConfig.from_dict({**fields, **self.changes})
+        self.arithmetic = Arithmetic(asked, settings.half)
+        self.config = self.arithmetic.config
+        self.changes["attn_implementation"] = self.config.attn_implementation
         positions = self.config.max_position_embeddings
         usual = 256 if task.kind == "qa" else 128
         self.max_length = settings.max_length or min(usual, positions)
@@ -248,7 +250,6 @@ class _Run:
     ):
         self.task, self.facts, self.settings = task, facts, settings
         self.folder, self.progress = folder, progress
-        self.precision = half_precision(settings.half)
         self.main = MAIN[task.kind]
 
     def done(self) -> dict[int, dict[str, Any]]:
@@ -272,7 +273,7 @@ class _Run:
             self.facts["max_length"],
             self.facts["stride"],
             self.facts["no_answer"],
-            self.precision,
+            source.arithmetic.active,
         )
         start = time.perf_counter()
         best = self._train(seed, task, answerer)
@@ -335,7 +336,7 @@ class _Run:
                     label_weights=weights,
                     evaluate=evaluate,
                     patience=settings.patience,
-                    precision=self.precision,
+                    precision=answerer.precision,
                     watch=watch,
                 )
         except NonFiniteLoss as error:
