@@ -66,7 +66,7 @@ def _all_places(x: Tensor) -> Tensor:
     return weights.sum(0).expand(len(x), seq)
 
 
-@by_distance.case("a random direction of length 1, another for each row, the same for a seed")
+@by_distance.case("a random direction of length 1, one for each row, the same for a seed")
 def _(t: Toolbox, gradient_by_distance: Any) -> None:
     def run(x: Tensor) -> Tensor:
         return x * torch.tensor([1.0, 3.0])
@@ -220,7 +220,7 @@ def _(t: Toolbox, cls: Any) -> None:
         )
 
 
-@rearranged.case("BERT's arrangement is the default, with its weights' names; others are refused")
+@rearranged.case("BERT's arrangement by default, its weights' names; others are refused")
 def _(t: Toolbox, cls: Any) -> None:
     layer, theirs = _layer(t, cls)
     x = t.randn(2, 5, 16)
