@@ -153,7 +153,7 @@ def _(t: Toolbox, loss: Any) -> None:
     )
 
 
-@classification_loss.case("weights as torch has them; one logit and floating labels as HF has them")
+@classification_loss.case("weights as in torch; one logit and floating labels as in HF")
 def _(t: Toolbox, loss: Any) -> None:
     logits, labels = t.randn(8, 3), torch.tensor([0, 0, 0, 0, 0, 1, 1, 2])
     weights = torch.tensor([0.5, 1.5, 4.0])
@@ -1011,7 +1011,7 @@ def _(t: Toolbox, predict: Any) -> None:
             t.close(scores, want, "the logits of a row (are rows and results in one order?)")
 
 
-@predict.case("evaluation mode while it reads, like lengths together, the mode put back")
+@predict.case("evaluation mode, like lengths together, the mode put back")
 def _(t: Toolbox, predict: Any) -> None:
     rows = _mixed_rows(t, 40)
     for training in (True, False):
@@ -1100,7 +1100,7 @@ def _scales(groups: list[dict], model: nn.Module) -> dict[str, tuple[float, floa
     }
 
 
-@layerwise.case("the head at the full rate, each layer below at decay times the one above")
+@layerwise.case("the full rate for the head, decay times it for each layer below")
 def _(t: Toolbox, layerwise: Any) -> None:
     model = _Named()
     got = _scales(layerwise(model, 0.5, 0.01), model)
