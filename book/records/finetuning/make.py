@@ -49,6 +49,8 @@ COMMANDS: dict[str, str] = {
     # seed); scratch was not searched for one.
     "names-mini": f"{_NAMES} {_MINI_ZH} --rate 1e-3",
     "names-scratch": f"{_NAMES} {_NEW_ZH} --rate 1e-3 {_QUIET}",
+    "names-mini-3000": f"{_NAMES} {_MINI_ZH} --rate 1e-3 --examples 3000 {_QUIET}",
+    "names-scratch-3000": f"{_NAMES} {_NEW_ZH} --rate 1e-3 --examples 3000 {_QUIET}",
     # Pairs and questions.
     "pairs-minilm": f"{_PAIRS} --model minilm",
     "pairs-mini": f"{_PAIRS} {_MINI_EN} {_MINI} {_QUIET}",
