@@ -19,12 +19,12 @@ from grading_material import COUNT, LAYER, RIGHT, exercise, notebook
 
 import bertlearn
 from bertlearn.grading import Limits, grade
-from bertlearn.grading.worker.sandbox import landlock_version
+from bertlearn.grading.worker import landlock
 
 PACKAGE = Path(bertlearn.__file__).resolve().parent
 LINUX = sys.platform.startswith("linux")
 needs_landlock = pytest.mark.skipif(
-    not landlock_version(), reason="NO SANDBOX HERE: this kernel has no Landlock, files are open"
+    not landlock.version(), reason="NO SANDBOX HERE: this kernel has no Landlock, files are open"
 )
 
 
