@@ -28,7 +28,7 @@ from bertlearn.grading.worker import landlock
 PACKAGE = Path(bertlearn.__file__).resolve().parent
 LINUX = sys.platform.startswith("linux")
 QUICK = Limits(cell_seconds=4, call_seconds=2)
-LONGEST = 40  # seconds; an attack that waits for its limit in every case takes half of it
+LONGEST = 120  # seconds, on a machine that has much else to do
 needs_landlock = pytest.mark.skipif(
     not landlock.version(), reason="NO SANDBOX HERE: this kernel has no Landlock, files are open"
 )
@@ -379,10 +379,10 @@ def test_the_rule_against_copies_is_a_deterrent(tmp_path):
     If this test ever fails, the rule has become a wall: then the book is to say that.
     """
     answer = """
-from torch.utils._python_dispatch import _disable_current_modes
-def softmax(x):
-    with _disable_current_modes():
-        return torch.softmax(x, -1)
+import gc
+for thing in gc.get_objects():
+    if type(thing).__name__ == "Server": thing.forbids.clear()
+def softmax(x): return torch.softmax(x, -1)
 """
     assert attack(tmp_path, answer)[0] == 2
 
@@ -708,7 +708,7 @@ def test_slowness_adds_up(tmp_path):
     """Each call is in time, all together are not."""
     slow = "import time\ndef softmax(x): time.sleep(0.6); return x"
     earned, report = attack(tmp_path, slow, limits=Limits(question_seconds=0.5))
-    assert earned == 0 and "did not answer within 0.5 s" in told(report)
+    assert earned == 0 and "your code took 0.5 s for this question" in told(report)
     cells = ["import time\ntime.sleep(0.4)"] * 5
     report = grade(notebook(tmp_path / "w.ipynb", *cells), limits=Limits(notebook_seconds=1))
     assert [number for number, _ in report.cells] == [4, 5]
@@ -736,9 +736,9 @@ def softmax(x): detach()
 def test_a_detached_process_is_ended(tmp_path):
     """Without a sandbox a process can leave its session; in one it cannot start."""
     _, report = attack(tmp_path, DETACH, limits=Limits(sandbox="none"))
-    told = re.findall(r"detached (\d+)", report.text())
-    assert told, report.text()
-    assert not [pid for pid in told if Path(f"/proc/{pid}").exists()], "it still runs"
+    pids = re.findall(r"detached (\d+)", report.text())
+    assert pids, report.text()
+    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()], "it still runs"
     _, report = attack(tmp_path, DETACH)
     assert "no process can be started while a notebook is graded" in told(report)
 

@@ -141,8 +141,13 @@ class Worker:
             "sandbox": self.kind,
         }
 
-    def ask(self, request: dict[str, Any], buffers: list[bytes], seconds: float) -> Any:
+    def ask(
+        self, request: dict[str, Any], buffers: list[bytes], seconds: float, late: str = ""
+    ) -> Any:
         """Send a request and wait for its answer.
+
+        Args:
+            late: what to say if it does not come in time.
 
         Returns:
             the answer's body and buffers, not yet decoded: ``{"value": ...}`` or
@@ -163,7 +168,8 @@ class Worker:
         except TooMuch as excess:
             self._die(str(excess), 0)
         except TimeoutError:
-            self._die(f"your code did not answer within {seconds:g} s: does a loop never end?", 0)
+            no_answer = f"your code did not answer within {seconds:g} s: does a loop never end?"
+            self._die(late or no_answer, 0)
         except OSError:
             self._die("", 1.0)
         except wire.WireError as error:

@@ -166,23 +166,25 @@ class Session:
         except wire.WireError as error:
             self.fault = GraderError(f"a check hands over what cannot be sent: {error}")
             raise self.fault from error
+        seconds, late = seconds or self.seconds, ""
         left = self.question_end - self.past.seconds
-        if left <= 0:
-            raise Failed(f"your code took more than {self._question_seconds:g} s for this question")
+        if left < seconds:
+            seconds, late = left, f"your code took {self._question_seconds:g} s for this question"
         try:
-            seconds = min(seconds or self.seconds, max(left, 0.1))
-            return self._ask({**request, **fields}, buffers, seconds)
+            return self._ask({**request, **fields}, buffers, seconds, late)
         except Died as death:
             self.deaths += 1
             raise Failed(str(death)) from None
 
-    def _ask(self, request: dict[str, Any], buffers: list[bytes], seconds: float) -> Any:
+    def _ask(
+        self, request: dict[str, Any], buffers: list[bytes], seconds: float, late: str = ""
+    ) -> Any:
         assert self._worker is not None
         if self.past.seconds > self.limits.notebook_seconds:
             raise Failed(f"your notebook has run for {self.limits.notebook_seconds:g} s: no more")
         begin = time.monotonic()
         try:
-            body, back = self._worker.ask(request, buffers, seconds)
+            body, back = self._worker.ask(request, buffers, seconds, late)
         except Died:
             raise
         except Exception as error:  # ours: never to be taken for the learner's
