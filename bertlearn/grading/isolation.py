@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import cache
 
 from bertlearn.grading.errors import SandboxError
@@ -30,7 +31,10 @@ def choose(wanted: str = "auto") -> str:
     """
     if wanted not in KINDS:
         raise SandboxError(f"there is no sandbox {wanted!r}: choose one of {', '.join(KINDS)}")
-    problems = {"landlock": landlock_problem, "bwrap": bubblewrap_problem}
+    problems: dict[str, Callable[[], str]] = {
+        "landlock": landlock_problem,
+        "bwrap": bubblewrap_problem,
+    }
     if wanted == "auto":
         return next((kind for kind, problem in problems.items() if not problem()), "none")
     if wanted != "none" and (problem := problems[wanted]()):

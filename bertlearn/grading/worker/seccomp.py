@@ -140,7 +140,7 @@ def restrict() -> bool:
         return False
     audit, column = ARCHITECTURES[platform.machine()]
     steps = _program(audit, column, os.getpid())
-    array = (_Instruction * len(steps))(*steps)
+    array = (_Instruction * len(steps))(*(_Instruction(*step) for step in steps))
     program = _Program(len(steps), ctypes.cast(array, ctypes.c_void_p))
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_SET_NO_NEW_PRIVS, *map(ctypes.c_ulong, (1, 0, 0, 0)))
