@@ -363,6 +363,11 @@ class Result:
         """Points to be had."""
         return float(sum(case.max for case in self.cases))
 
+    @property
+    def tried(self) -> bool:
+        """Whether there was more than a stub that says that it is not written."""
+        return any(case.ok or case.message != UNWRITTEN for case in self.cases)
+
     def __bool__(self) -> bool:
         return self.ok
 

@@ -15,9 +15,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
-
-from bertlearn.checks.core import UNWRITTEN, Result
 
 __all__ = ["FILE", "Progress", "ProgressError", "Record", "note_check"]
 
@@ -159,36 +156,34 @@ def _write(path: Path, text: str) -> None:
 
 
 # ---- from a notebook --------------------------------------------------------------------
-def note_check(result: Result) -> None:
-    """Note the verdict of a check cell, if a learner's copy asks for it. Never raises."""
+def note_check(question: str, points: float, most: float, tried: bool, notebook: bool) -> None:
+    """Note the verdict of a check cell, if it ran in a learner's copy. Never raises.
+
+    Args:
+        question: its id.
+        points, most: earned, and to be had.
+        tried: whether the answer was more than a stub.
+        notebook: whether this process is a notebook's kernel.
+    """
+    folder = _learners_folder(notebook)
+    if folder is None or not most:
+        return
+    progress = Progress(folder)
     try:
-        folder = _learners_folder()
-        if folder is None or not result.max:
-            return
-        progress = Progress(folder)
         with progress.change() as records:
-            record = records.setdefault(result.check.id, Record())
-            record.checked(result.points, result.max, was_tried(result.cases))
-        for said in progress.notes:
-            print(said)
+            records.setdefault(question, Record()).checked(points, most, tried)
     except ProgressError as error:
         print(error)
+    for said in progress.notes:
+        print(said)
 
 
-def was_tried(cases: Any) -> bool:
-    """Whether an answer was more than a stub that only raises."""
-    return any(case.ok or case.message != UNWRITTEN for case in cases)
-
-
-def _learners_folder() -> Path | None:
+def _learners_folder(notebook: bool) -> Path | None:
     """Where the notebook or script that runs now keeps its progress; None if it keeps none."""
-    from bertlearn.checks.show import in_notebook
-
     main = getattr(sys.modules.get("__main__"), "__file__", None)
-    if in_notebook():
+    places: list[Path] = []
+    if notebook:
         places = [Path.cwd(), Path.cwd() / "my"]
     elif main:
         places = [Path(main).absolute().parent]
-    else:
-        places = []
     return next((place for place in places if (place / FILE).is_file()), None)
