@@ -83,7 +83,7 @@ class Progress:
             return _records(self.path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return {}
-        except (ValueError, TypeError, KeyError, RecursionError, IsADirectoryError):
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
             aside = self._set_aside()
             self.notes.append(
                 f"{self.path} could not be read: it is kept as {aside.name}, and a new one is "

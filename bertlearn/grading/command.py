@@ -79,8 +79,8 @@ def start_command(chapter: str | None, script: bool = False, update: bool = Fals
     if new:
         _begin_progress(file.parent)
         points, minutes = sum(q.points for q in asked), sum(q.minutes for q in asked)
-        print(f"{_shown(file)} is yours to work on: {len(asked)} questions, {points:g} points, ")
-        print(f"about {minutes} minutes.")
+        sizes = f"{len(asked)} questions, {points:g} points, about {minutes} minutes"
+        print(f"{_shown(file)} is yours to work on: {sizes}.")
     else:
         print(f"{_shown(file)} is there already: left as it is.")
     _tell_road(file, asked[0].id)
