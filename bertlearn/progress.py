@@ -135,7 +135,7 @@ def _records(text: str) -> dict[str, Record]:
         raise ProgressError(
             f"{FILE} was written by a newer bertlearn: update this one, or move the file away"
         )
-    kinds = {one.name: type(one.default) for one in fields(Record)}
+    kinds: dict[str, Any] = {one.name: type(one.default) for one in fields(Record)}
     records = {}
     for name, values in told["questions"].items():
         known = {key: kinds[key](value) for key, value in values.items() if key in kinds}
