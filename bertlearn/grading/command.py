@@ -6,9 +6,9 @@ import sys
 import traceback
 from pathlib import Path
 
-from bertlearn.grading.errors import NotebookError
+from bertlearn.grading.errors import NotebookError, SubmissionsError
 
-__all__ = ["build_command", "grade_command", "start_command"]
+__all__ = ["build_command", "folder_command", "grade_command", "start_command"]
 
 FULL, LESS, UNREADABLE, BROKEN = 0, 1, 2, 3
 
@@ -46,6 +46,40 @@ def grade_command(
         print(f"bertlearn: the grader failed, not your notebook: {error}", file=sys.stderr)
         return BROKEN
     return FULL if report.full else LESS
+
+
+def folder_command(
+    folder: Path,
+    csv: Path | None,
+    feedback: Path | None,
+    jobs: int | None,
+    seed: int | None,
+    of_one: bool,
+) -> int:
+    """Grade a folder of submissions into a table.
+
+    Args:
+        of_one: whether a report was asked for that only one notebook has.
+
+    Returns:
+        as `batch.grade_folder`; 2 if the folder or the places for the results will not do.
+    """
+    from bertlearn.grading.batch import grade_folder
+
+    try:
+        if csv is None:
+            raise SubmissionsError(
+                f"{folder} is a folder: give one notebook, or say where the table of all goes, "
+                f"as in --csv scores.csv"
+            )
+        if of_one:
+            raise SubmissionsError(
+                "--json and --html are for one notebook: --feedback DIR makes a page for each"
+            )
+        return grade_folder(folder, csv, feedback, jobs, seed)
+    except SubmissionsError as error:
+        print(f"bertlearn: {error}", file=sys.stderr)
+        return UNREADABLE
 
 
 def _say(text: str) -> None:
