@@ -540,6 +540,19 @@ def grade(
     raise typer.Exit(grade_command(notebook, json, html, seed))
 
 
+@app.command()
+def course(
+    name: Annotated[Path, typer.Argument(metavar="NAME", help="A folder that is not there yet.")],
+) -> None:
+    """Make the folder of a course for nbgrader, with the book's exercises.
+
+    In it: nbgrader generate_assignment 04_attention, and so on. Needs bertlearn[course].
+    """
+    from bertlearn.grading.command import course_command
+
+    raise typer.Exit(course_command(name))
+
+
 exercises = typer.Typer(help="Make the exercises from their masters in solutions/.")
 app.add_typer(exercises, name="exercises", no_args_is_help=True)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bertlearn.grading.errors import NotebookError, SubmissionsError
 
-__all__ = ["build_command", "folder_command", "grade_command", "start_command"]
+__all__ = ["build_command", "course_command", "folder_command", "grade_command", "start_command"]
 
 FULL, LESS, UNREADABLE, BROKEN = 0, 1, 2, 3
 
@@ -103,6 +103,20 @@ def start_command(chapter: str | None) -> int:
     shown = _shown(file)
     print(f"{shown} is yours to work on." if new else f"{shown} is there already: left as it is.")
     print(f"Open it in Jupyter. Grade it with: bertlearn grade {shown}")
+    return 0
+
+
+def course_command(target: Path) -> int:
+    """Make a course's folder and say what to do in it."""
+    import importlib.util
+
+    from bertlearn.grading.course import make
+
+    assignments = make(target)
+    print(f"{_shown(target)} has {len(assignments)} assignments: {', '.join(assignments)}")
+    if importlib.util.find_spec("nbgrader") is None:
+        print('nbgrader is not installed: pip install "bertlearn[course]"')
+    print(f"There: cd {_shown(target)}; nbgrader generate_assignment {assignments[0]}")
     return 0
 
 

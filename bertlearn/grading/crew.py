@@ -25,6 +25,7 @@ from bertlearn.grading.errors import GraderError
 __all__ = ["Crew"]
 
 SECONDS = 900.0  # for one notebook, above all limits within it
+COMMAND = (sys.executable, "-m", "bertlearn.grading.crew")
 PARTING = 5.0  # seconds in which a judge that is told to end may clean up
 
 
@@ -40,7 +41,7 @@ class _Judge:
         self.overdue = False
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "bertlearn.grading.crew"],
+            COMMAND,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
@@ -62,9 +63,11 @@ class _Judge:
             self.process.stdin.flush()
             line = self.process.stdout.readline()
             if line.endswith(b"\n"):
-                return json.loads(line)
+                return dict(json.loads(line))
         except OSError:
             pass
+        except (ValueError, TypeError):
+            raise _Gone("the grader's process sent what is no verdict") from None
         finally:
             timer.cancel()
         raise _Gone(self._how())

@@ -44,6 +44,11 @@ class Question:
         parts = tuple(asdict(case) for case in result.cases)
         return cls(check.id, check.title, result.points, result.max, parts=parts)
 
+    def text(self) -> str:
+        """A line with the points, and why some are missing."""
+        first = f"{self.id}: {self.points:g} of {self.max:g} points"
+        return clean("\n".join([first, *_losses(self)]))
+
 
 @dataclass
 class Report:

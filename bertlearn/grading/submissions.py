@@ -71,7 +71,9 @@ def find(folder: str | Path, skip: Collection[Path] = ()) -> list[Submission]:
 
 def _of_learner(root: Path, real: Path, folder: Path) -> Iterator[Submission]:
     """The notebooks of one learner, or one entry that says why there is none."""
-    others, count, failures = [], 0, []
+    others: list[str] = []
+    failures: list[OSError] = []
+    count = 0
     for place, folders, files in os.walk(folder, onerror=failures.append):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted([*folders, *files]):

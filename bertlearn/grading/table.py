@@ -73,7 +73,7 @@ def cell(value: Any) -> Any:
     an apostrophe, and nothing has line ends or control characters."""
     if isinstance(value, (int, float)):
         return int(value) if value == int(value) else value
-    shown = " ".join(clean(str(value)).split())
+    shown = clean(" ".join(str(value).split()))
     return f"'{shown}" if shown.startswith(FORMULA) else shown
 
 
