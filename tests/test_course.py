@@ -47,14 +47,6 @@ def answered(*names: str) -> dict:
     return notebook
 
 
-def copied() -> dict:
-    """Every answer and every check is there twice."""
-    notebook = answered()
-    twice = [cell for cell in notebook["cells"] if "nbgrader" in cell["metadata"]]
-    notebook["cells"] += [{**copy.deepcopy(cell), "id": f"{cell['id']}-2"} for cell in twice]
-    return notebook
-
-
 def stripped() -> dict:
     """Metadata and ids are lost, as by some editors and converters."""
     notebook = answered()
@@ -104,14 +96,18 @@ def cheat() -> dict:
     return notebook
 
 
+def copied(notebook: dict) -> dict:
+    """Every answer and every check is there twice."""
+    twice = [cell for cell in notebook["cells"] if "nbgrader" in cell["metadata"]]
+    notebook["cells"] += [{**copy.deepcopy(cell), "id": f"{cell['id']}-2"} for cell in twice]
+    return notebook
+
+
 SUBMITTED = {
-    "right": (answered(), MAX),
     "partly": (answered("04-causal-mask", "04-cross-attention"), 6),
-    "copied": (copied(), MAX),
+    "noisy-copied": (copied(noisy()), MAX),
     "stripped": (stripped(), MAX),
-    "without-checks": (without_checks(), MAX),
-    "noisy": (noisy(), MAX),
-    "renamed": (answered(), MAX),
+    "renamed": (without_checks(), MAX),
     "cheat": (cheat(), 0),
 }
 

@@ -171,15 +171,18 @@ class Crew:
                 if judge is None:
                     return
                 try:
-                    self.done.put((place, judge.ask(request)))
-                    break
+                    verdict = judge.ask(request)
                 except _Gone as gone:
-                    overdue = judge.overdue
+                    verdict = {"status": "failed", "reason": str(gone)}
+                final = judge.overdue or attempt == 2
+                if verdict.get("status") == "failed":  # of what is left of it nothing is known
                     self._dismiss(judge)
                     judge = None
-                    if overdue or attempt == 2:
-                        self.done.put((place, {"status": "failed", "reason": str(gone)}))
-                        break
+                else:
+                    final = True
+                if final:
+                    self.done.put((place, verdict))
+                    break
         if judge is not None:
             self._dismiss(judge)
 

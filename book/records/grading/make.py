@@ -120,9 +120,7 @@ class Ours:
         folder = self.place / who
         folder.mkdir()
         (folder / file).write_text(json.dumps(work), "utf-8")
-        done = run(
-            [sys.executable, "-m", "bertlearn", "grade", file, "--json", "r.json"], folder
-        )
+        done = run([sys.executable, "-m", "bertlearn", "grade", file, "--json", "r.json"], folder)
         questions = []
         if (folder / "r.json").exists():
             report = json.loads((folder / "r.json").read_text("utf-8"))
@@ -347,7 +345,9 @@ def _class(folder: Path) -> dict[str, str]:
     released = json.loads((ROOT / "exercises" / f"{NAME}.ipynb").read_text("utf-8"))
     full = json.loads((ROOT / "solutions" / f"{NAME}.ipynb").read_text("utf-8"))
     sources = {cell["id"]: cell["source"] for cell in full["cells"]}
-    answers = [c["id"] for c in released["cells"] if c["metadata"].get("nbgrader", {}).get("solution")]
+    answers = [
+        c["id"] for c in released["cells"] if c["metadata"].get("nbgrader", {}).get("solution")
+    ]
     kinds: dict[str, str] = {}
 
     def put(kind: str, work: dict[str, Any]) -> None:

@@ -152,9 +152,7 @@ WRONG = {
     },
     "the scores are not scaled": {
         **RIGHT,
-        "cross_attention": ANSWERS["cross_attention"].replace(
-            " / math.sqrt(query.shape[-1])", ""
-        ),
+        "cross_attention": ANSWERS["cross_attention"].replace(" / math.sqrt(query.shape[-1])", ""),
     },
 }
 for _name, _answers in WRONG.items():
