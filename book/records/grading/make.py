@@ -4,8 +4,8 @@
     python book/records/grading/make.py sixty                     # writes sixty.json
     python book/records/grading/make.py checks                    # writes checks.json
 
-PYTHON is that of an environment with ``otter-grader[grading]==7.0.0`` and torch; nbgrader is that of
-the environment which runs this. One thread each. ``compare`` hands the same work to all three, in
+PYTHON is that of an environment with ``otter-grader[grading]==7.0.0`` and torch; nbgrader is taken
+from the environment which runs this. One thread each. ``compare`` hands the same work to all three, in
 turns: right, wrong, attacks, honest work with an accident. Each is graded by the command that a
 person would type, in a process of its own. Seconds are of the wall and of the processors, the
 latter with all that a command has started; the machine may have been busy, so what counts are the
@@ -362,12 +362,10 @@ def _class(folder: Path) -> dict[str, str]:
                 cell["source"] = sources[cell["id"]]
         return work
 
-    for turn in range(4):
-        for count in range(len(answers) + 1):
-            put(f"{count} of {len(answers)} answered", solved(count))
-    for turn in range(4):
-        for what, wrong in WRONG.items():
-            put("a wrong answer", hand_in(solved(7), wrong, what))
+    for count in range(4 * (len(answers) + 1)):
+        put("some answered", solved(count % (len(answers) + 1)))
+    for what in list(WRONG) * 4:
+        put("a wrong answer", hand_in(solved(7), WRONG[what], what))
     for what in list(HONEST_WORK)[:6]:
         put("honest, with an accident", hand_in(solved(7), HONEST_WORK[what], what))
     harmless = [what for what in ATTACKS if "loop" not in what]
