@@ -323,6 +323,8 @@ def _summary(batch: Batch) -> str:
             earned.setdefault(question.id, []).append(row)
     said = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
     lines = [f"{_notebooks(len(batch.entries))}: {said}. The table is in {batch.csv}"]
+    held = {entry.report.isolation for entry in batch.entries if entry.report}
+    lines += [f"Isolation: {sentence}" for sentence in sorted(held)]
     width = max(map(len, earned), default=8)
     if earned:
         lines += ["", f"{'question':{width}}   mean   of  full  none  most often said"]

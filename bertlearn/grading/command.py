@@ -55,11 +55,13 @@ def folder_command(
     jobs: int | None,
     seed: int | None,
     of_one: bool,
+    sandbox: str = "auto",
 ) -> int:
     """Grade a folder of submissions into a table.
 
     Args:
         of_one: whether a report was asked for that only one notebook has.
+        sandbox: as in `Limits`.
 
     Returns:
         as `batch.grade_folder`; 2 if the folder or the places for the results will not do.
@@ -76,7 +78,8 @@ def folder_command(
             raise SubmissionsError(
                 "--json and --html are for one notebook: --feedback DIR makes a page for each"
             )
-        return grade_folder(folder, csv, feedback, jobs, seed)
+        limits = {} if sandbox == "auto" else {"sandbox": sandbox}
+        return grade_folder(folder, csv, feedback, jobs, seed, limits)
     except SubmissionsError as error:
         print(f"bertlearn: {error}", file=sys.stderr)
         return UNREADABLE

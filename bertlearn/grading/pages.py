@@ -32,9 +32,10 @@ section { border: 1px solid var(--line); border-radius: .5rem; padding: .7rem .9
 .full { color: var(--good); } .less { color: var(--bad); }
 .id, footer, dt { color: var(--soft); } .id { font-size: .85rem; }
 ul { list-style: none; margin: .6rem 0 0; padding: 0; }
-li { margin: .45rem 0; padding-left: 1.5rem; position: relative; }
-li > b:first-child { position: absolute; left: 0; }
-li p { margin: .1rem 0; }
+li { margin: .45rem 0; }
+li.part { padding-left: 1.5rem; position: relative; }
+li.part > b:first-child { position: absolute; left: 0; }
+section p { margin: .4rem 0 .1rem; } li p { margin: .1rem 0; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem .8rem; margin: .3rem 0 0;
   font-size: .9rem; }
 dd { margin: 0; } dd, code { font-family: ui-monospace, monospace; }
@@ -94,7 +95,7 @@ def _section(question: Question) -> str:
     """One question: all of its parts where points are missing, else a line."""
     kind = "full" if question.points == question.max else "less"
     top = (
-        f'<div class="top"><h2>{_escape(question.title)}</h2>'
+        f'<div class="top"><h2>{_escape(question.title[:1].upper() + question.title[1:])}</h2>'
         f'<span class="points {kind}">{question.points:g} / {question.max:g}</span></div>'
         f'<div class="id"><code>{_escape(question.id)}</code></div>'
     )
@@ -105,12 +106,12 @@ def _section(question: Question) -> str:
 
 def _part(part: dict[str, Any]) -> str:
     if part["ok"]:
-        return f'<li><b class="full">\u2713</b>{_escape(part["title"])}</li>'
+        return f'<li class="part"><b class="full">\u2713</b>{_escape(part["title"])}</li>'
     said = f"<p>{_escape(part['message'])}</p>" if part["message"] else ""
     pairs = [(name, part[name]) for name in ("expected", "got") if part[name]]
     sides = "".join(f"<dt>{name}</dt><dd>{_escape(value)}</dd>" for name, value in pairs)
     return (
-        f'<li><b class="less">\u2717</b><strong>{_escape(part["title"])}</strong>{said}'
+        f'<li class="part"><b class="less">\u2717</b><strong>{_escape(part["title"])}</strong>{said}'
         f"{f'<dl>{sides}</dl>' if sides else ''}</li>"
     )
 
