@@ -107,13 +107,12 @@ def _section(question: Question) -> str:
 def _part(part: dict[str, Any]) -> str:
     if part["ok"]:
         return f'<li class="part"><b class="full">\u2713</b>{_escape(part["title"])}</li>'
-    said = f"<p>{_escape(part['message'])}</p>" if part["message"] else ""
+    said = f"<strong>{_escape(part['title'])}</strong>"
+    said += f"<p>{_escape(part['message'])}</p>" if part["message"] else ""
     pairs = [(name, part[name]) for name in ("expected", "got") if part[name]]
     sides = "".join(f"<dt>{name}</dt><dd>{_escape(value)}</dd>" for name, value in pairs)
-    return (
-        f'<li class="part"><b class="less">\u2717</b><strong>{_escape(part["title"])}</strong>{said}'
-        f"{f'<dl>{sides}</dl>' if sides else ''}</li>"
-    )
+    said += f"<dl>{sides}</dl>" if sides else ""
+    return f'<li class="part"><b class="less">\u2717</b>{said}</li>'
 
 
 def _cells(cells: list[tuple[int, str]], lost: bool) -> str:

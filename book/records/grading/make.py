@@ -5,7 +5,7 @@
     python book/records/grading/make.py checks                    # writes checks.json
 
 PYTHON is that of an environment with ``otter-grader[grading]==7.0.0`` and torch; nbgrader is taken
-from the environment which runs this. One thread each. ``compare`` hands the same work to all three, in
+from the environment which runs this. One thread each. ``compare`` hands the same work to all, in
 turns: right, wrong, attacks, honest work with an accident. Each is graded by the command that a
 person would type, in a process of its own. Seconds are of the wall and of the processors, the
 latter with all that a command has started; the machine may have been busy, so what counts are the
