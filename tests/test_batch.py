@@ -73,6 +73,11 @@ def test_files_folders_and_the_layout_of_nbgrader(tmp_path):
     ]
 
 
+def test_scripts_count_where_there_is_no_notebook(tmp_path):
+    put(tmp_path, "ann.py", "bo/work.py", "cy/work.ipynb", "cy/helper.py", "notes.txt")
+    assert found(tmp_path) == [("ann", "ann.py"), ("bo", "bo/work.py"), ("cy", "cy/work.ipynb")]
+
+
 def test_a_learner_without_a_notebook_is_not_lost(tmp_path):
     put(tmp_path, "ann/essay.pdf", "ann/b.zip")
     (tmp_path / "bo").mkdir()

@@ -214,7 +214,9 @@ class Judge(steps.NbGraderPreprocessor):
         from bertlearn.grading.judge import grade
 
         chapters = sorted({check.split(".")[0] for check in ids})
-        nb.metadata["bertlearn"] = {"exercise": chapters[0] if chapters else ""}
+        own = nb.metadata.get("bertlearn")
+        known = own if isinstance(own, dict) else {}
+        nb.metadata["bertlearn"] = {**known, "exercise": chapters[0] if chapters else ""}
         with tempfile.TemporaryDirectory(prefix="bertlearn-nbgrader-") as folder:
             path = Path(folder, name)
             write(nb, path)

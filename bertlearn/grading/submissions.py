@@ -12,11 +12,12 @@ from bertlearn.grading.errors import SubmissionsError
 __all__ = ["Submission", "find"]
 
 SUFFIX = ".ipynb"
+SCRIPT = ".py"
 
 
 @dataclass(frozen=True)
 class Submission:
-    """One notebook, or what was found where one was looked for.
+    """One notebook or script, or what was found where one was looked for.
 
     Attributes:
         name: who handed it in: the folder's name, else the file's without its ending.
@@ -36,8 +37,10 @@ def find(folder: str | Path, skip: Collection[Path] = ()) -> list[Submission]:
 
     Either the notebooks lie in it, one a learner, or it has a folder for each learner, with
     notebooks at any depth (nbgrader's ``submitted/STUDENT/ASSIGNMENT/`` is of this kind).
-    Hidden files and folders are passed over. A learner's folder without a notebook is listed with
-    its trouble, so that no one is lost, and so is a link that leads out of the folder.
+    Hidden files and folders are passed over. Scripts (``.py``) count like notebooks, except in the
+    folder of a learner who has a notebook there: then they go with it. A learner's folder with
+    neither is listed with its trouble, so that no one is lost, and so is a link that leads out of
+    the folder.
 
     Args:
         skip: folders that are not learners', such as the one with the results.
@@ -55,11 +58,12 @@ def find(folder: str | Path, skip: Collection[Path] = ()) -> list[Submission]:
         path = Path(entry.path)
         if entry.name.startswith(".") or path.resolve() in skipped:
             continue
-        if entry.is_symlink() and (path.is_dir() or path.suffix.lower() == SUFFIX):
+        work = path.suffix.lower() in (SUFFIX, SCRIPT)
+        if entry.is_symlink() and (path.is_dir() or work):
             found.append(_linked(root, real, path, _stem(path)))
         elif entry.is_dir():
             found += _of_learner(root, real, path)
-        elif path.suffix.lower() == SUFFIX:
+        elif work:
             found.append(_submission(root, path, _stem(path)))
     if not found:
         raise SubmissionsError(
@@ -72,6 +76,7 @@ def find(folder: str | Path, skip: Collection[Path] = ()) -> list[Submission]:
 def _of_learner(root: Path, real: Path, folder: Path) -> Iterator[Submission]:
     """The notebooks of one learner, or one entry that says why there is none."""
     others: list[str] = []
+    scripts: list[Path] = []
     failures: list[OSError] = []
     count = 0
     for place, folders, files in os.walk(folder, onerror=failures.append):
@@ -85,10 +90,16 @@ def _of_learner(root: Path, real: Path, folder: Path) -> Iterator[Submission]:
                 yield _linked(root, real, path, folder.name)
             elif notebook and not path.is_dir():
                 yield _submission(root, path, folder.name)
+            elif path.suffix.lower() == SCRIPT and path.is_file() and not path.is_symlink():
+                scripts.append(path)
+                continue
             else:
                 others += [name] if name in files else []
                 continue
             count += 1
+    if not count:
+        yield from (_submission(root, path, folder.name) for path in scripts)
+        count = len(scripts)
     for failure in failures:
         said = f"its folder cannot be read: {failure.strerror}"
         yield _submission(root, Path(failure.filename), folder.name, said)
@@ -117,4 +128,4 @@ def _submission(root: Path, path: Path, name: str, trouble: str = "") -> Submiss
 
 
 def _stem(path: Path) -> str:
-    return path.stem if path.suffix.lower() == SUFFIX else path.name
+    return path.stem if path.suffix.lower() in (SUFFIX, SCRIPT) else path.name
