@@ -1043,6 +1043,7 @@ schedule = Check(
     "08.inverse_root",
     "a schedule that does not know its end",
     ("inverse_root",),
+    kind="implement",
     difficulty=2,
     minutes=15,
     reminder="Compute three values by hand first: the last of the warm-up, step 4 * warmup - 1, "
@@ -1123,6 +1124,7 @@ adamw = Check(
     "08.adamw_step",
     "AdamW by hand, as Google's BERT has it",
     ("adamw_step",),
+    kind="implement",
     difficulty=3,
     minutes=25,
     forbids=("aten::_fused_adam",),
@@ -1227,6 +1229,7 @@ weights_check = Check(
     "08.loss_weights",
     "every target counts the same, on every machine",
     ("loss_weights",),
+    kind="predict",
     difficulty=3,
     minutes=20,
     reminder="Write down what the averaged gradient is, and what it should be; the weight is "
@@ -1315,6 +1318,7 @@ useful = Check(
     "08.useful_share",
     "how much of a batch is text",
     ("useful_share",),
+    kind="measure",
     difficulty=3,
     minutes=20,
     reminder="With a window of one batch nothing is gained: sorting inside a batch does not "
@@ -1393,6 +1397,7 @@ baseline = Check(
     "08.unigram_perplexity",
     "the baseline on text that it has not seen",
     ("unigram_perplexity",),
+    kind="measure",
     difficulty=2,
     minutes=15,
     reminder="The model is counted on one text and asked about another.",
@@ -1452,6 +1457,7 @@ days = Check(
     "08.training_days",
     "how long a run will take",
     ("training_days",),
+    kind="predict",
     difficulty=3,
     minutes=20,
     hides=("pretraining.training_flops", "accounting.forward_flops_per_token"),
@@ -1531,6 +1537,7 @@ hunt = Check(
     "08.accumulation_bug",
     "bug hunt: batches that do not add up",
     ("accumulated_step",),
+    kind="bug",
     difficulty=3,
     minutes=25,
     reminder="One step on three small batches must be the same as one step on the three put "

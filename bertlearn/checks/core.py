@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 __all__ = [
+    "KINDS",
     "REGISTRY",
     "Case",
     "CaseResult",
@@ -35,6 +36,7 @@ __all__ = [
 ]
 
 REGISTRY: dict[str, Check] = {}
+KINDS = ("implement", "predict", "bug", "measure", "choose")
 
 
 class Failed(AssertionError):
@@ -71,6 +73,9 @@ class Check:
         title: a few words for tables.
         needs: names that are looked up in the learner's notebook, in the order of the cases'
             arguments.
+        kind: what a question asks for, one of `KINDS`: to write a thing; a shape, a count or an
+            expectation as a function of the sizes; a bug found; a measurement; a choice with the
+            figures that it rests on. "" for a definition of the package.
         difficulty: 1 to 5; 0 for a definition of the package, which no one is graded on.
         minutes: how long a learner may expect to take.
         hides: definitions of the package ("attention.split_heads") that do not exist while a
@@ -83,6 +88,7 @@ class Check:
     id: str
     title: str
     needs: tuple[str, ...]
+    kind: str = ""
     difficulty: int = 0
     minutes: int = 0
     hides: tuple[str, ...] = ()
