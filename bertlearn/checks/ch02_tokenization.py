@@ -1771,3 +1771,108 @@ def _(t: Toolbox, windows: Any) -> None:
         given = (question, t.integer(1, 300), question + 3 + room, t.integer(0, room - 1))
         got = windows(*given)
         t.equal(got, _windows(*given), f"windows{given}", suspects=_window_mistakes(*given))
+
+
+choose_tokenizer = Check(
+    "02.choose_tokenizer",
+    "which tokenizer loses least",
+    ("choose_tokenizer",),
+    kind="choose",
+    difficulty=3,
+    minutes=25,
+    reminder="Follow one letter: in which token is it, is that kept, and does it say the letter?",
+)
+
+Cuts = Mapping[str, Sequence[Sequence[str]]]
+
+
+def _arriving(
+    words: Sequence[Sequence[str]], cuts: Cuts, max_length: int, slip: str = ""
+) -> tuple[str, dict[str, float]]:
+    """The tokenizer through which most letters arrive, and each one's share."""
+    room = max_length - (0 if slip == "special" else 2)
+    shares, tokens = {}, {}
+    for name, rows in cuts.items():
+        kept = [row[: len(row) if slip == "whole" else room] for row in rows]
+        tokens[name] = sum(map(len, kept))
+        marks = () if slip == "marks" else ("##",)
+        found = [
+            sum(
+                len(token.removeprefix(*marks) if marks else token)
+                for token in row
+                if token != "[UNK]" or slip == "unknown"
+            )
+            for row in kept
+        ]
+        sizes = [sum(map(len, text)) for text in words]
+        shares[name] = sum(found) / sum(sizes)
+        if slip == "tokens":
+            good = sum(token != "[UNK]" for row in kept for token in row)
+            shares[name] = good / sum(map(len, rows))
+        elif slip == "means":
+            shares[name] = sum(a / b for a, b in zip(found, sizes, strict=True)) / len(sizes)
+    if slip == "fewest":
+        return min(tokens, key=lambda name: tokens[name]), shares
+    if slip == "last":
+        return max(shares, key=lambda name: (shares[name], tokens[name])), shares
+    return max(shares, key=lambda name: (shares[name], -tokens[name])), shares
+
+
+def _arriving_suspects(*given: Any) -> dict[str, Any]:
+    return {
+        message: _arriving(*given, slip)
+        for slip, message in {
+            "unknown": "[UNK] says none of the word's letters: they are lost",
+            "marks": "the two signs of ## are no letters of the text",
+            "special": "[CLS] and [SEP] take two of the places",
+            "whole": "a row is cut: what comes after its last place is lost",
+            "tokens": "you counted tokens: a share of letters does not depend on how they are cut",
+            "means": "all letters count the same: sum over the texts first, then divide",
+            "fewest": "the fewest tokens are no reason: what counts is how many letters arrive",
+            "last": "of two equally good ones take the one with fewer tokens",
+        }.items()
+    }
+
+
+def _cut_up(words: Sequence[str], size: int, known: set[str]) -> list[str]:
+    """Words in pieces of so many letters; a word with a piece that is not known is [UNK]."""
+    row: list[str] = []
+    for word in words:
+        parts = [word[i : i + size] for i in range(0, len(word), size)]
+        if known and not known.issuperset(parts):
+            row.append("[UNK]")
+        else:
+            row += [part if i == 0 else "##" + part for i, part in enumerate(parts)]
+    return row
+
+
+@choose_tokenizer.case("two words, three tokenizers, by hand", points=1)
+def _(t: Toolbox, choose_tokenizer: Any) -> None:
+    words = [["river", "bank"]]
+    cuts = {
+        "letters": [_cut_up(words[0], 1, set())],
+        "words": [["[UNK]", "bank"]],
+        "pairs": [_cut_up(words[0], 2, set())],
+    }
+    for room in (6, 7, 11):
+        given = (words, cuts, room)
+        t.decision(choose_tokenizer(*given), _arriving(*given), suspects=_arriving_suspects(*given))
+
+
+@choose_tokenizer.case("many texts: short rows and long ones", points=3)
+def _(t: Toolbox, choose_tokenizer: Any) -> None:
+    for room in (8, 12, 20, 60):
+        words = [
+            ["".join(t.choice("abcde") for _ in range(t.integer(1, 7))) for _ in range(count)]
+            for count in (3, 5, t.integer(6, 9))
+        ]
+        pairs = {a + b for a in "abcd" for b in "abcde"} | set("abcde")
+        every = sorted({word for text in words for word in text})
+        cuts = {
+            "words": [_cut_up(text, 9, set(every[: len(every) // 2])) for text in words],
+            "letters": [_cut_up(text, 1, set()) for text in words],
+            "pairs": [_cut_up(text, 2, pairs) for text in words],
+            "triples": [_cut_up(text, 3, set()) for text in words],
+        }
+        given = (words, cuts, room)
+        t.decision(choose_tokenizer(*given), _arriving(*given), suspects=_arriving_suspects(*given))

@@ -1201,3 +1201,72 @@ def _(t: Toolbox, distance_share: Any) -> None:
         atol=1e-3,
         suspects=_share_mistakes(table),
     )
+
+
+choose_width = Check(
+    "03.choose_width",
+    "one wide table or two narrow matrices, for a budget",
+    ("choose_width",),
+    kind="choose",
+    difficulty=3,
+    minutes=20,
+    reminder="Two narrow matrices cannot say more than one wide table: they are worth it only "
+    "where the wide one does not fit.",
+)
+
+
+def _width(
+    vocab: int, positions: int, segments: int, hidden: int, budget: int, slip: str = ""
+) -> tuple[str, dict[str, float]]:
+    """Plain, factorized or neither, with the parameters that decide."""
+    rows = vocab + positions + segments
+    plain = rows * hidden + (0 if slip == "norm" else 2 * hidden)
+    per_width = rows + 2 + hidden
+    bias = 0 if slip == "bias" else hidden
+    width = max((budget - bias) // per_width, 0)
+    if slip == "up" and budget > bias:
+        width = -(-(budget - bias) // per_width)
+    if slip == "table":
+        width = budget // rows
+    width = width if slip == "unbounded" else min(width, hidden)
+    cost = width * per_width + bias if width else 0
+    choice = "plain" if plain <= budget else "factorized" if width else "neither"
+    if slip == "smaller" and width and cost < plain:
+        choice = "factorized"
+    if slip == "always" and choice == "neither":
+        choice = "factorized"
+    return choice, {"plain": plain, "width": width, "factorized": cost}
+
+
+def _width_suspects(*given: Any) -> dict[str, Any]:
+    return {
+        message: _width(*given, slip)
+        for slip, message in {
+            "norm": "the plain layer has a LayerNorm as well: a gain and a shift",
+            "bias": "the map has a bias, whatever the width",
+            "up": "this width is one too many: its layer costs more than the budget",
+            "table": "the budget pays for the map and LayerNorm too, not for the tables alone",
+            "unbounded": "a width is at most hidden: beyond it nothing is gained",
+            "smaller": "cheaper is not better: if the plain layer fits, it can say more",
+            "always": "with width 0 there is no layer: neither fits",
+        }.items()
+    }
+
+
+@choose_width.case("eight rows of width four, five budgets, by hand", points=1)
+def _(t: Toolbox, choose_width: Any) -> None:
+    for budget in (13, 17, 18, 39, 40):  # 8 * 4 + 8 = 40 for the plain layer
+        given = (5, 2, 1, 4, budget)
+        t.decision(choose_width(*given), _width(*given), suspects=_width_suspects(*given))
+
+
+@choose_width.case("any sizes, on both sides of each limit", points=2)
+def _(t: Toolbox, choose_width: Any) -> None:
+    for _ in range(6):
+        sizes = (t.integer(300, 9000), t.integer(64, 512), t.integer(1, 3), t.integer(32, 512))
+        rows, hidden = sum(sizes[:3]), sizes[3]
+        plain, step = rows * hidden + 2 * hidden, rows + 2 + hidden
+        exact = t.integer(1, hidden // 2) * step + hidden
+        for budget in (plain, plain - 1, 2 * plain, exact, exact - 1, hidden + step - 1):
+            given = (*sizes, budget)
+            t.decision(choose_width(*given), _width(*given), suspects=_width_suspects(*given))

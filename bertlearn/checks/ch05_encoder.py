@@ -1851,3 +1851,103 @@ def _(t: Toolbox, path_contributions: Any) -> None:
         "the contributions",
         suspects=_path_slips(x, mixes, maps),
     )
+
+
+choose_saving = Check(
+    "05.choose_saving",
+    "which change saves most, and of what",
+    ("choose_saving",),
+    kind="choose",
+    difficulty=3,
+    minutes=25,
+    reminder="Count the model before and after a change: as numbers that are stored, and as "
+    "operations that are done.",
+)
+
+SHARED = "shared"
+
+
+def _stored(sizes: dict[str, int], slip: str = "") -> int:
+    """Parameters of an encoder, with tables and pooler."""
+    h, wide = sizes["hidden"], sizes["wide"]
+    tables = (sizes["vocab"] + sizes["positions"] + sizes["segments"]) * h + 2 * h
+    block = 4 * (h * h + h) + 2 * h + (h * wide + wide) + (wide * h + h) + 2 * h
+    blocks = 1 if sizes.get(SHARED) else sizes["layers"]
+    if slip == "layers":
+        return blocks * block
+    return tables + blocks * block + (0 if slip == "pooler" else h * h + h)
+
+
+def _done(sizes: dict[str, int], slip: str = "") -> int:
+    """Operations on one text, products of matrices only."""
+    h, seq = sizes["hidden"], sizes["seq"]
+    layer = 8 * h * h + 4 * h * sizes["wide"] + (0 if slip == "linear" else 4 * seq * h)
+    layers = 1 if sizes.get(SHARED) and slip == "shared" else sizes["layers"]
+    return (1 if slip == "token" else seq) * layers * layer
+
+
+def _saving(
+    sizes: dict[str, int], options: dict[str, dict[str, int]], what: str, slip: str = ""
+) -> tuple[str, dict[str, float]]:
+    """The option that saves the largest share, and the share that each saves."""
+    if slip == "same":
+        what = {"parameters": "operations", "operations": "parameters"}[what]
+    count = _stored if what == "parameters" else _done
+    before = count(sizes, slip)
+    after = {name: count({**sizes, **change}, slip) for name, change in options.items()}
+    saved = {name: 1 - n / before for name, n in after.items()}
+    if slip == "left":
+        saved = {name: n / before for name, n in after.items()}
+    return max(saved, key=lambda name: saved[name]), saved
+
+
+def _saving_suspects(*given: Any) -> dict[str, Any]:
+    return {
+        message: _saving(*given, slip)
+        for slip, message in {
+            "shared": "a shared layer is computed as often as before: it saves no operation",
+            "layers": "the tables and the pooler are parameters too: they stay when layers go",
+            "pooler": "the pooler's square map and bias are missing",
+            "linear": "scores and mix are missing: a shorter text saves more than its share",
+            "token": "this is for one token: a shorter text has fewer of them",
+            "same": "you counted the other thing: operations where parameters were asked for, or "
+            "the reverse",
+            "left": "this is the share that is left, not the share that is saved",
+        }.items()
+    }
+
+
+def _savings(t: Toolbox) -> tuple[dict[str, int], dict[str, dict[str, int]]]:
+    """An encoder, and changes to it."""
+    layers, hidden = 2 * t.integer(2, 8), 64 * t.integer(1, 12)
+    sizes = {
+        "vocab": t.choice([4_000, 12_000, 40_000, 200_000]),
+        "positions": 512,
+        "segments": 2,
+        "hidden": hidden,
+        "wide": t.choice([2, 4]) * hidden,
+        "layers": layers,
+        "seq": t.choice([64, 256, 512]),
+    }
+    options = {
+        "shared layers": {SHARED: 1},
+        "fewer words": {"vocab": sizes["vocab"] // t.choice([2, 4])},
+        "fewer layers": {"layers": layers // 2},
+        "narrower": {"wide": hidden},
+        "shorter texts": {"seq": sizes["seq"] * t.choice([3, 5]) // 8},
+    }
+    return sizes, options
+
+
+@choose_saving.case("parameters: what is stored", points=2)
+def _(t: Toolbox, choose_saving: Any) -> None:
+    for _ in range(5):
+        given = (*_savings(t), "parameters")
+        t.decision(choose_saving(*given), _saving(*given), suspects=_saving_suspects(*given))
+
+
+@choose_saving.case("operations: what is done", points=2)
+def _(t: Toolbox, choose_saving: Any) -> None:
+    for _ in range(5):
+        given = (*_savings(t), "operations")
+        t.decision(choose_saving(*given), _saving(*given), suspects=_saving_suspects(*given))

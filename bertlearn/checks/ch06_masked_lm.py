@@ -1058,3 +1058,85 @@ def _(t: Toolbox, masked_loss: Any) -> None:
     )
     zero = masked_loss(logits, torch.full_like(labels, IGNORED))
     t.that(bool(torch.isfinite(torch.as_tensor(zero)).all()), "without a target the loss is nan")
+
+
+choose_model = Check(
+    "06.choose_model",
+    "which model knows the text better",
+    ("choose_model",),
+    kind="choose",
+    difficulty=3,
+    minutes=20,
+    reminder="A loss per token is a price per piece: ask how large the pieces are.",
+)
+
+Runs = dict[str, tuple[list[str], list[float]]]
+
+
+def _better(text: str, runs: Runs, slip: str = "") -> tuple[str, dict[str, float]]:
+    """The model with the smallest loss per letter, and each one's."""
+    letters = len(text) if slip == "blanks" else sum(not sign.isspace() for sign in text)
+    figures = {}
+    for name, (tokens, losses) in runs.items():
+        size = letters
+        if slip == "tokens":
+            size = len(tokens)
+        elif slip == "marks":
+            size = sum(map(len, tokens))
+        figures[name] = sum(losses) / size / (math.log(2) if slip == "bits" else 1)
+        if "[UNK]" in tokens and slip != "unknown":
+            figures[name] = math.inf
+    if slip == "means":
+        means = {name: sum(losses) / len(losses) for name, (_, losses) in runs.items()}
+        return min(means, key=lambda name: means[name]), figures
+    if slip == "most":
+        return max(figures, key=lambda name: figures[name]), figures
+    return min(figures, key=lambda name: figures[name]), figures
+
+
+def _better_suspects(*given: Any) -> dict[str, Any]:
+    return {
+        message: _better(*given, slip)
+        for slip, message in {
+            "tokens": "this is the loss per token: small pieces are cheap, and there are more",
+            "marks": "you counted the tokens' signs: ## and [UNK] do not stand in the text",
+            "blanks": "blanks are no letters: no token stands for them",
+            "unknown": "[UNK] is easy to predict and says nothing of the word: such a model has "
+            "not given the text",
+            "bits": "the losses are in nats: leave them in nats",
+            "means": "you chose by the loss per token: small pieces are cheap, and there are more",
+            "most": "the largest loss is the worst",
+        }.items()
+    }
+
+
+def _runs(t: Toolbox, words: list[str], *, unknown: bool) -> Runs:
+    """Three tokenizers' tokens of a text, with losses."""
+    runs: Runs = {}
+    for name, size, price in (("letters", 1, 0.6), ("pairs", 2, 1.3), ("words", 99, 4.0)):
+        tokens = [
+            part if i == 0 else "##" + part
+            for word in words
+            for i, part in enumerate(word[j : j + size] for j in range(0, len(word), size))
+        ]
+        if unknown and name == "words":
+            tokens[t.integer(0, len(tokens) - 1)] = "[UNK]"
+        losses = [price * (0.4 + t.random.random()) for _ in tokens]
+        runs[name] = (tokens, losses if name != "words" or not unknown else [x / 9 for x in losses])
+    return runs
+
+
+@choose_model.case("nine letters in two ways, by hand", points=1)
+def _(t: Toolbox, choose_model: Any) -> None:
+    pieces = (["ri", "##ver", "ba", "##nk"], [1.0, 0.5, 1.0, 0.5])
+    for whole in ([1.0, 1.5], [2.0, 2.5]):
+        given = ("river bank", {"pieces": pieces, "words": (["river", "bank"], whole)})
+        t.decision(choose_model(*given), _better(*given), suspects=_better_suspects(*given))
+
+
+@choose_model.case("three models, any text", points=2)
+def _(t: Toolbox, choose_model: Any) -> None:
+    for unknown in (False, True, False, True):
+        words = ["".join(t.choice("abcdefg") for _ in range(t.integer(2, 8))) for _ in range(12)]
+        given = (" ".join(words), _runs(t, words, unknown=unknown))
+        t.decision(choose_model(*given), _better(*given), suspects=_better_suspects(*given))

@@ -955,3 +955,107 @@ def _(t: Toolbox, sample_pairs: Any) -> None:
 
 def _firsts(documents: list[list[str]]) -> list[str]:
     return [sentence for document in documents for sentence in document[:-1]]
+
+
+find_shortcut = Check(
+    "07.find_shortcut",
+    "is there a shortcut, and which",
+    ("find_shortcut",),
+    kind="choose",
+    difficulty=4,
+    minutes=30,
+    reminder="A rule is made on some examples and measured on others, and it must beat the answer "
+    "that needs no rule.",
+)
+
+
+def _shortcut(
+    features: dict[str, Tensor], labels: Tensor, fit: int, slip: str = ""
+) -> tuple[str, dict[str, float]]:
+    """The feature whose rule is best on held-out examples, if it beats the majority."""
+    seen = labels[:fit]
+    test = slice(0, fit) if slip == "same" else slice(fit, None)
+    asked = labels[test]
+    common = int(2 * seen.sum() > len(seen))
+    if slip == "majority":
+        common = int(2 * asked.sum() > len(asked))
+    majority = (asked == common).double().mean().item()
+    figures = {"majority": majority}
+    for name, values in features.items():
+        low, high = (values[:fit][seen == label].mean() for label in (0, 1))
+        middle = values[:fit].mean() if slip == "mean" else (low + high) / 2
+        says = values[test] > middle
+        if low > high and slip != "upwards":
+            says = ~says
+        figures[name] = (says == asked.bool()).double().mean().item()
+    best = max(features, key=lambda name: figures[name])
+    error = (majority * (1 - majority) / len(asked)) ** 0.5
+    margin = 0.0 if slip == "margin" else 2 * error
+    if slip == "half":
+        return (best if figures[best] > 0.5 + margin else "none"), figures
+    return (best if slip == "best" or figures[best] > majority + margin else "none"), figures
+
+
+def _shortcut_suspects(*given: Any) -> dict[str, Any]:
+    return {
+        message: _shortcut(*given, slip)
+        for slip, message in {
+            "same": "you measured on the examples on which the rules were made",
+            "majority": "the majority is a rule too: it is made on the first examples",
+            "mean": "the threshold lies between the two classes' means, not at the mean of all",
+            "upwards": "label 1 may lie on the lower side: ask where its mean is",
+            "margin": "better by a hair is chance: two standard errors are asked for",
+            "half": "one half is no yardstick where the labels are not even: take the majority",
+            "best": "the best of several may still be no better than the majority: say none",
+        }.items()
+    }
+
+
+def _pair_features(
+    t: Toolbox, n: int, share: float, strength: float
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Features of pairs, of which one may give the label away."""
+    labels = (torch.rand(n, generator=t.generator) < share).long()
+    sign = t.choice([-1, 1])
+    features = {
+        "length": 3 * t.randn(n),
+        "overlap": sign * strength * labels + t.randn(n),
+        "order": t.randn(n) + 5,
+    }
+    names = list(features)
+    t.random.shuffle(names)
+    return {name: features[name] for name in names}, labels
+
+
+def _same_shortcut(t: Toolbox, answer: Any, given: tuple) -> None:
+    t.decision(answer(*given), _shortcut(*given), suspects=_shortcut_suspects(*given))
+
+
+@find_shortcut.case("ten examples, by hand", points=1)
+def _(t: Toolbox, find_shortcut: Any) -> None:
+    labels = torch.tensor([0, 0, 0, 1, 1, 0, 0, 1, 1, 1])
+    length = torch.tensor([9.0, 8, 7, 2, 1, 9, 8, 2, 1, 3])
+    overlap = torch.tensor([1.0, 2, 3, 2, 4, 1, 4, 1, 4, 2])
+    _same_shortcut(t, find_shortcut, ({"overlap": overlap, "length": length}, labels, 5))
+
+
+@find_shortcut.case("above and below the majority, and just so", points=1)
+def _(t: Toolbox, find_shortcut: Any) -> None:
+    # Of 100 pairs so many have label 0, and the better rule is right in so many.
+    for zeros, right in ((60, 55), (80, 70), (60, 68), (60, 69), (60, 70), (60, 71), (60, 72)):
+        labels = torch.tensor([0, 1, 0, 1, 0] + [0] * zeros + [1] * (100 - zeros))
+        features = {}
+        for name, good in (("length", right - 4), ("order", right)):
+            told = labels.clone()
+            wrong = 5 + torch.randperm(100, generator=t.generator)[: 100 - good]
+            told[wrong] = 1 - told[wrong]
+            features[name] = 3.0 - told
+        _same_shortcut(t, find_shortcut, (features, labels, 5))
+
+
+@find_shortcut.case("a strong one, a weak one, and none", points=3)
+def _(t: Toolbox, find_shortcut: Any) -> None:
+    for share, strength in ((0.5, 3.0), (0.35, 2.0), (0.7, 0.0), (0.4, 0.15), (0.6, 1.2)):
+        n = t.integer(80, 240)
+        given = (*_pair_features(t, n, share, strength), n // 2 + t.integer(0, 9))
+        _same_shortcut(t, find_shortcut, given)

@@ -842,3 +842,86 @@ def _(t: Toolbox, held_out_accuracy: Any) -> None:
             "you fitted on the fifth and tested on the rest": wrong(tested, ~tested),
         },
     )
+
+
+what_shrinks = Check(
+    "11.what_shrinks",
+    "what makes the gradient shrink",
+    ("what_shrinks",),
+    kind="choose",
+    difficulty=3,
+    minutes=25,
+    reminder="Each step back has two halves: measure the gradient before, between and after.",
+)
+
+
+def _shrinking(
+    recurrent: Tensor, states: Tensor, upstream: Tensor, slip: str = ""
+) -> tuple[str, dict[str, float]]:
+    """Which half of the steps takes more from the gradient's logarithm, and how much each."""
+    gradient, tanh, matrix = upstream, 0.0, 0.0
+    for state in (states if slip == "first" else states[1:]).flip(0):
+        slope = 1 - state if slip == "square" else 1 - state**2
+        between = slope * gradient
+        after = (recurrent if slip == "transposed" else recurrent.T) @ between
+        tanh += float((gradient.norm() / between.norm()).log())
+        matrix += float((between.norm() / after.norm()).log())
+        gradient = after
+    if slip == "apart":
+        steps = len(states) - 1
+        tanh = -float((1 - states[1:] ** 2).mean(1).log().sum())
+        matrix = -steps * float(torch.linalg.matrix_norm(recurrent, 2).log())
+    if slip == "bits":
+        tanh, matrix = tanh / math.log(2), matrix / math.log(2)
+    if slip == "sign":
+        tanh, matrix = -tanh, -matrix
+    choice = "tanh" if tanh > matrix else "matrix"
+    if tanh + matrix <= 0 and slip != "always":
+        choice = "neither"
+    return choice, {"tanh": tanh, "matrix": matrix}
+
+
+def _shrinking_suspects(*given: Any) -> dict[str, Any]:
+    return {
+        message: _shrinking(*given, slip)
+        for slip, message in {
+            "first": "no step leads back from the first state: there is one step less than states",
+            "square": "the slope of tanh is one minus the square of its value",
+            "transposed": "backwards the matrix is transposed",
+            "apart": "the largest singular value and the mean slope are bounds and averages: "
+            "measure along the gradient that is really there",
+            "bits": "natural logarithms are asked for",
+            "sign": "a loss is positive where the gradient shrinks: before over after",
+            "always": "this gradient has grown: neither makes it shrink",
+        }.items()
+    }
+
+
+def _recurrence(t: Toolbox, scale: float, drive: float) -> tuple[Tensor, Tensor, Tensor]:
+    """A recurrent matrix, states that it went through, and a gradient at the last."""
+    hidden = t.integer(4, 8)
+    recurrent = scale * torch.linalg.qr(t.randn(hidden, hidden, dtype=torch.float64))[0]
+    recurrent = recurrent + 0.1 * scale * t.randn(hidden, hidden, dtype=torch.float64)
+    state, states = torch.zeros(hidden, dtype=torch.float64), []
+    for _ in range(t.integer(4, 9)):
+        state = torch.tanh(recurrent @ state + drive * t.randn(hidden, dtype=torch.float64))
+        states.append(state)
+    return recurrent, torch.stack(states), t.randn(hidden, dtype=torch.float64)
+
+
+def _same_shrinking(t: Toolbox, answer: Any, given: tuple) -> None:
+    t.decision(answer(*given), _shrinking(*given), suspects=_shrinking_suspects(*given))
+
+
+@what_shrinks.case("one number, two steps, by hand", points=1)
+def _(t: Toolbox, what_shrinks: Any) -> None:
+    for scale in (0.5, 1.2, 3.0):
+        states = torch.tensor([[0.9], [0.6], [0.8]])  # slopes 0.64 and 0.36 count
+        given = (torch.tensor([[scale]]), states, torch.tensor([2.0]))
+        _same_shrinking(t, what_shrinks, given)
+
+
+@what_shrinks.case("networks that saturate, that damp, and that explode", points=2)
+def _(t: Toolbox, what_shrinks: Any) -> None:
+    for scale, drive in ((0.9, 1.5), (0.4, 0.2), (2.0, 0.1), (1.0, 1.0), (0.7, 0.5)):
+        _same_shrinking(t, what_shrinks, _recurrence(t, scale, drive))

@@ -1,0 +1,288 @@
+"""Every answer in solutions/, changed in every small way that a mutation tool knows, and judged.
+
+A known-wrong answer is a mistake that somebody thought of. A mutant is one that nobody thought of: a
+number plus one, an operator exchanged, an argument dropped, a statement left out. Each is judged by the
+question's own check on three seeds, and counts as killed only if none of the three gives it full
+marks. What survives is a hole in the check, unless tests/equivalent_mutants.py says why it is as
+right as the answer.
+
+    python -m tests.mutation            judge what has changed since the record was written
+    python -m tests.mutation 04 07      only these chapters
+    python -m tests.mutation --all      judge everything again
+
+The mutants come from mutmut's operators (3.8), with two of our own: a number minus one, and a
+statement left out. The record is book/records/mutation.json. Exit code 1 if a survivor is not
+explained or less than 95 of 100 are killed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import difflib
+import hashlib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from bertlearn import checks
+from bertlearn.checks.core import Check
+from tests.equivalent_mutants import EQUIVALENT
+
+ROOT = Path(__file__).resolve().parents[1]
+RECORD = ROOT / "book" / "records" / "mutation.json"
+LEAST = 0.95  # of all mutants must be killed
+SEEDS = (0, 1, 2)
+
+
+# ---- answers ----------------------------------------------------------------------------
+@cache
+def cells(chapter: str) -> list[dict]:
+    """The code cells of a chapter's master that define things."""
+    (path,) = (ROOT / "solutions").glob(f"{chapter}_*.ipynb")
+    return [
+        {"id": cell["id"], "source": "".join(cell["source"]), **cell["metadata"]}
+        for cell in json.loads(path.read_text("utf-8"))["cells"]
+        if cell["cell_type"] == "code" and not cell["metadata"].get("nbgrader", {}).get("grade")
+    ]
+
+
+def answer(check: Check) -> str:
+    """The source of the cell that answers a question."""
+    (found,) = (
+        cell["source"]
+        for cell in cells(check.id[:2])
+        if cell.get("nbgrader", {}).get("solution")
+        and set(check.needs) <= {getattr(n, "name", "") for n in ast.parse(cell["source"]).body}
+    )
+    return found
+
+
+def fingerprint(check: Check) -> str:
+    """Changes when the answer or its chapter's checks change in what they do."""
+    module = ROOT / "bertlearn" / "checks" / f"{checks.CHAPTERS[check.id[:2]]}.py"
+    trees = [ast.dump(ast.parse(text)) for text in (answer(check), module.read_text("utf-8"))]
+    return hashlib.sha256("\n".join(trees).encode()).hexdigest()[:16]
+
+
+def questions(chapters: Iterable[str] = ()) -> list[Check]:
+    """All graded questions, or those of some chapters."""
+    wanted = set(chapters)
+    return [
+        one for one in checks.load().values() if one.points and (not wanted or one.id[:2] in wanted)
+    ]
+
+
+# ---- mutants ----------------------------------------------------------------------------
+def mutants(source: str) -> Iterator[tuple[str, str, str]]:
+    """Each mutant of a source: (lines as they were, lines as they are, the whole source)."""
+    import libcst as cst
+    from libcst.metadata import MetadataWrapper
+    from mutmut.mutation.file_mutation import MutationVisitor, deep_replace
+    from mutmut.mutation.mutators import mutation_operators
+    from mutmut.mutation.pragma_handling import IgnoredCode
+
+    def one_less(node: Any) -> Iterator[Any]:
+        yield cst.parse_expression(repr(node.evaluated_value - 1))
+
+    def left_out(node: Any) -> Iterator[Any]:
+        kept = (cst.Import, cst.ImportFrom, cst.Pass, cst.Return)
+        text = isinstance(node.body[0], cst.Expr) and isinstance(
+            node.body[0].value, cst.SimpleString | cst.ConcatenatedString
+        )
+        if not text and not isinstance(node.body[0], kept):
+            yield node.with_changes(body=[cst.Pass()])
+
+    ours: list[Any] = [
+        (cst.Integer, one_less),
+        (cst.Float, one_less),
+        (cst.SimpleStatementLine, left_out),
+    ]
+    wrapper = MetadataWrapper(cst.parse_module(source))
+    everything = IgnoredCode(set(), set(), set())
+    visitor = MutationVisitor([*mutation_operators, *ours], everything)
+    module = wrapper.visit(visitor)
+    seen = {ast.dump(ast.parse(source))}
+    for one in visitor.mutations:
+        changed = deep_replace(module, one.original_node, one.mutated_node)
+        assert isinstance(changed, cst.Module)
+        try:
+            tree = ast.dump(ast.parse(changed.code))
+        except SyntaxError:
+            continue
+        if tree not in seen:
+            seen.add(tree)
+            yield (*_difference(source, changed.code), changed.code)
+
+
+def _difference(before: str, after: str) -> tuple[str, str]:
+    """The lines in which two sources differ, before and after."""
+    lines = [
+        line
+        for line in difflib.ndiff(before.splitlines(), after.splitlines())
+        if line[:2] in ("- ", "+ ")
+    ]
+    was, now = (
+        " / ".join(line[2:].strip() for line in lines if line[0] == sign) for sign in ("-", "+")
+    )
+    return was, now
+
+
+# ---- the verdict ------------------------------------------------------------------------
+@cache
+def namespace(chapter: str) -> dict[str, Any]:
+    """What the master of a chapter imports and defines, its answers included; what it only shows
+    is not run."""
+    names: dict[str, Any] = {"__name__": "answers"}
+    kept = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
+    for number, cell in enumerate(cells(chapter), 1):
+        tree = ast.parse(cell["source"])
+        tree.body = [one for one in tree.body if isinstance(one, kept)]
+        exec(compile(tree, f"<answers {chapter}, cell {number}>", "exec"), names)
+    return names
+
+
+def passes(check: Check, source: str) -> bool:
+    """Whether this answer gets full marks on any of the seeds (in this process)."""
+    names = dict(namespace(check.id[:2]))
+    for name in check.needs:
+        del names[name]
+    try:
+        exec(compile(source, "<mutant>", "exec"), names)
+        given = [names[name] for name in check.needs]
+    except Exception:
+        return False
+    return any(checks.run(check, given, seed, stop=True).ok for seed in SEEDS)
+
+
+def survives(check: Check, source: str, seconds: float) -> bool:
+    """`passes`, in a process of its own that may use the processor for so long; one that ends
+    early has failed."""
+    reads, writes = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            signal.signal(signal.SIGPROF, signal.SIG_DFL)
+            signal.setitimer(signal.ITIMER_PROF, seconds)
+            quiet = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(quiet, 1)
+            os.dup2(quiet, 2)
+            os.write(writes, b"1" if passes(check, source) else b"0")
+        finally:
+            os._exit(0)
+    os.close(writes)
+    with os.fdopen(reads, "rb") as said:
+        verdict = said.read()
+    os.waitpid(child, 0)
+    return verdict == b"1"
+
+
+def judge(check: Check) -> dict[str, Any]:
+    """What becomes of all mutants of one answer."""
+    source = answer(check)
+    begin = time.process_time()
+    if not passes(check, source):
+        raise SystemExit(f"{check.id}: the answer itself does not pass")
+    seconds = 2 + 10 * (time.process_time() - begin)
+    found = list(mutants(source))
+    survivors = [(was, now) for was, now, text in found if survives(check, text, seconds)]
+    return {
+        "fingerprint": fingerprint(check),
+        "mutants": len(found),
+        "killed": len(found) - len(survivors),
+        "survivors": [
+            {"was": was, "now": now, "why": EQUIVALENT.get(check.id, {}).get((was, now), "")}
+            for was, now in survivors
+        ],
+    }
+
+
+# ---- the record -------------------------------------------------------------------------
+def read() -> dict[str, dict[str, Any]]:
+    """The record, by question; empty if there is none."""
+    return json.loads(RECORD.read_text("utf-8"))["questions"] if RECORD.exists() else {}
+
+
+def stale(record: dict[str, dict[str, Any]]) -> list[str]:
+    """Questions whose answer or check is no longer what was judged."""
+    asked = {check.id: check for check in questions()}
+    return [
+        one
+        for one in sorted(asked.keys() | record.keys())
+        if one not in asked
+        or one not in record
+        or record[one]["fingerprint"] != fingerprint(asked[one])
+    ]
+
+
+def figures(record: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The sums over all questions."""
+    total = sum(one["mutants"] for one in record.values())
+    killed = sum(one["killed"] for one in record.values())
+    explained = sum(bool(s["why"]) for one in record.values() for s in one["survivors"])
+    return {
+        "mutants": total,
+        "killed": killed,
+        "explained": explained,
+        "open": total - killed - explained,
+        "kill_rate": round(killed / total, 4) if total else 0.0,
+    }
+
+
+def write(record: dict[str, dict[str, Any]]) -> None:
+    """Keep the record, with its sums and what made it."""
+    from importlib.metadata import version
+
+    content = {
+        "command": "make mutation",
+        "tool": f"operators of mutmut {version('mutmut')}; a number minus one; a statement left out",
+        "seeds": list(SEEDS),
+        **figures(record),
+        "questions": dict(sorted(record.items())),
+    }
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    RECORD.write_text(text, encoding="utf-8", newline="\n")
+
+
+def main() -> int:
+    """Judge, print what survives, write the record."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("chapters", nargs="*", help="two digits each; all, if none is named")
+    parser.add_argument("--all", action="store_true", help="also what has not changed")
+    given = parser.parse_args()
+    if unknown := [one for one in given.chapters if one not in checks.CHAPTERS]:
+        raise SystemExit(f"no chapter {unknown[0]}: choose from {', '.join(checks.CHAPTERS)}")
+    import torch
+
+    torch.set_num_threads(1)  # the answers are judged in forks of this process
+    asked = {check.id for check in questions()}
+    record = {name: one for name, one in read().items() if name in asked}
+    for check in questions(given.chapters):
+        old = record.get(check.id)
+        if given.all or old is None or old["fingerprint"] != fingerprint(check):
+            record[check.id] = judge(check)
+        one = record[check.id]
+        for survivor in one["survivors"]:  # the reasons may have changed
+            key = (survivor["was"], survivor["now"])
+            survivor["why"] = EQUIVALENT.get(check.id, {}).get(key, "")
+        print(f"{check.id:28s}{one['killed']:4d} of {one['mutants']:4d} killed", flush=True)
+        for survivor in one["survivors"]:
+            print(f"      was  {survivor['was']}\n      now  {survivor['now']}")
+            print(f"      {'why  ' + survivor['why'] if survivor['why'] else 'OPEN'}")
+    write(record)
+    sums = figures(record)
+    print(
+        f"{sums['killed']} of {sums['mutants']} mutants killed ({sums['kill_rate']:.1%}); "
+        f"{sums['explained']} survivors explained, {sums['open']} open"
+    )
+    return int(bool(sums["open"]) or sums["kill_rate"] < LEAST)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
