@@ -562,7 +562,7 @@ balance = Check(
 )
 
 
-def _counts(sentences: int, per_row: int, back: bool = True) -> tuple[float, float]:
+def _counts(sentences: int, per_row: int, back: str = "any") -> tuple[float, float]:
     """Expected pairs and random pairs, from the end of the document to its start."""
     pairs, randoms = [0.0], [0.0]
     for left in range(1, sentences + 1):
@@ -571,7 +571,9 @@ def _counts(sentences: int, per_row: int, back: bool = True) -> tuple[float, flo
             pairs.append(1 + pairs[left - 1])
             randoms.append(1 + randoms[left - 1])
             continue
-        again = range(left - k + 1, left) if back else [left - k]
+        again = {"any": range(left - k + 1, left), "none": [left - k], "half": [left - k // 2]}[
+            back
+        ]
         after = [sum(x[n] for n in again) / len(again) for x in (pairs, randoms)]
         pairs.append(1 + (pairs[left - k] + after[0]) / 2)
         randoms.append(0.5 + (randoms[left - k] + after[1]) / 2)
@@ -601,7 +603,8 @@ def _(t: Toolbox, share_random: Any) -> None:
 def _(t: Toolbox, share_random: Any) -> None:
     for sentences, per_row in ((t.integer(5, 9), 3), (t.integer(20, 40), 5), (6, 1), (4, 9)):
         pairs, randoms = _counts(sentences, per_row)
-        lost = _counts(sentences, per_row, back=False)
+        lost = _counts(sentences, per_row, back="none")
+        halves = _counts(sentences, per_row, back="half")
         t.close(
             share_random(sentences, per_row),
             randoms / pairs,
@@ -610,6 +613,9 @@ def _(t: Toolbox, share_random: Any) -> None:
                 "it is not half: single sentences always get a random B": 0.5,
                 "behind a random B the rest is put back: go on after A, not after the row": (
                     lost[1] / lost[0]
+                ),
+                "the cut is anywhere, not in the middle: take the mean over all places": (
+                    halves[1] / halves[0]
                 ),
             },
         )
@@ -894,13 +900,17 @@ def _sampled(
     *,
     turned: bool = False,
     own: bool = False,
+    step: bool = False,
 ) -> list[list]:
     found: list[list] = []
     for index, document in enumerate(documents):
         for a, b in zip(document, document[1:], strict=False):
             coin, draw = coins[len(found)], draws[len(found)]
             other = draw % (len(documents) - 1)
-            if other > index or (other == index and not own):
+            if step:
+                other = draw % len(documents)
+                other = (other + (other == index)) % len(documents)
+            elif other > index or (other == index and not own):
                 other += 1
             random_b = documents[other][draw % len(documents[other])]
             label = int(coin) if not turned else int(not coin)
@@ -949,7 +959,11 @@ def _(t: Toolbox, sample_pairs: Any) -> None:
         got,
         want,
         "the second sentences",
-        suspects={"the own document is still among the others": wrong},
+        suspects={
+            "the own document is still among the others": wrong,
+            "a step aside from the own document gives its neighbor two chances: count the others "
+            "alone": [pair[1] for pair in _sampled(documents, coins, draws, step=True)],
+        },
     )
 
 

@@ -117,9 +117,7 @@ def path_by_pieces(word: str, scores: dict) -> list:
         total, cut = cuts[start]
         for piece, score in scores.items():
             end = start + len(piece)
-            if word.startswith(piece, start) and (
-                end not in cuts or cuts[end][0] < total + score
-            ):
+            if word.startswith(piece, start) and (end not in cuts or cuts[end][0] < total + score):
                 cuts[end] = (total + score, [*cut, piece])
     return cuts[len(word)][1] if len(word) in cuts else []
 

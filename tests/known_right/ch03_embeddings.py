@@ -230,7 +230,7 @@ def width_by_halving(
         low, high = (middle, high) if cost(middle) <= budget else (low, middle)
     plain = hidden_size * (vocab_size + num_positions + num_segments) + hidden_size * 2
     choice = "plain" if budget >= plain else ("neither", "factorized")[low > 0]
-    return choice, dict(factorized=cost(low), plain=plain, width=low)
+    return choice, {"factorized": cost(low), "plain": plain, "width": low}
 
 
 RIGHT: dict[str, list[Any]] = {

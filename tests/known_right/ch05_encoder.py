@@ -27,7 +27,9 @@ def pre_norm_by_hand(x: Tensor, weights: dict, num_heads: int) -> Tensor:
 
     y, size = norm(x, "norm1"), x.shape[-1] // num_heads
     heads = []
-    for q, k, v in zip(*(line(y, n).split(size, -1) for n in ("query", "key", "value")), strict=True):
+    for q, k, v in zip(
+        *(line(y, n).split(size, -1) for n in ("query", "key", "value")), strict=True
+    ):
         heads.append((q @ k.mT / math.sqrt(size)).softmax(-1) @ v)
     x = x + line(torch.cat(heads, -1), "output")
     wide = line(norm(x, "norm2"), "widen")
@@ -203,9 +205,7 @@ def similarity_by_loops(hidden_states: Tensor, attention_mask: Tensor) -> Tensor
         texts = []
         for text, mask in zip(layer, attention_mask, strict=True):
             real = text[mask.bool()]
-            pairs = [
-                F.cosine_similarity(a, b, dim=0) for a, b in itertools.combinations(real, 2)
-            ]
+            pairs = [F.cosine_similarity(a, b, dim=0) for a, b in itertools.combinations(real, 2)]
             texts.append(sum(pairs) / len(pairs))
         means.append(sum(texts) / len(texts))
     return torch.stack(means)
@@ -301,6 +301,29 @@ def saving_from_tables(sizes: dict, options: dict, what: str) -> tuple:
     return ranked[-1][0], shares
 
 
+def saving_by_differences(sizes: dict, options: dict, what: str) -> tuple:
+    """What goes, not what is left; the best kept on the way."""
+    h, f, layers = (sizes[name] for name in ("hidden", "wide", "layers"))
+    block = 4 * h * h + 2 * h * f + f + 9 * h
+    rows = sizes["vocab"] + sizes["positions"] + sizes["segments"]
+    whole = rows * h + 2 * h + layers * block + h * h + h
+    seq = sizes["seq"]
+    work = seq * layers * (2 * h + f + seq)
+    found, best = {}, ""
+    for name, change in options.items():
+        new = {**sizes, **change}
+        if what == "parameters":
+            gone = (rows - new["vocab"] - new["positions"] - new["segments"]) * h
+            kept = 1 if "shared" in change and change["shared"] else new["layers"]
+            gone += layers * block - kept * (block - (f - new["wide"]) * (2 * h + 1))
+            found[name] = gone / whole
+        else:
+            todo = new["seq"] * new["layers"] * (2 * h + new["wide"] + new["seq"])
+            found[name] = (work - todo) / work
+        best = name if not best or found[name] > found[best] else best
+    return best, found
+
+
 RIGHT: dict[str, list[Any]] = {
     "05.pre_norm_layer": [
         Right("everything written out", pre_norm_by_hand),
@@ -338,5 +361,8 @@ RIGHT: dict[str, list[Any]] = {
         Right("groups in a list", paths_in_a_list),
         Right("coefficients of a polynomial", paths_by_polynomial),
     ],
-    "05.choose_saving": [Right("sums of shapes and of products", saving_from_tables)],
+    "05.choose_saving": [
+        Right("sums of shapes and of products", saving_from_tables),
+        Right("what goes", saving_by_differences),
+    ],
 }

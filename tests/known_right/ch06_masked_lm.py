@@ -170,9 +170,7 @@ def break_even_by_secant(
     return -gap(0.0) / (gap(1.0) - gap(0.0))
 
 
-def break_even_divided(
-    hidden: int, layers: int, intermediate: int, seq: int, rate: float
-) -> float:
+def break_even_divided(hidden: int, layers: int, intermediate: int, seq: int, rate: float) -> float:
     return layers * (4 * hidden + 2 * intermediate + 2 * seq) / rate - hidden
 
 

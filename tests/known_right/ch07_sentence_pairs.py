@@ -13,9 +13,7 @@ from torch import Tensor
 from tests.known_right import Right
 
 
-def batch_with_pad_sequence(
-    pairs: list, max_length: int, cls: int, sep: int, pad: int
-) -> tuple:
+def batch_with_pad_sequence(pairs: list, max_length: int, cls: int, sep: int, pad: int) -> tuple:
     """Lengths computed instead of popped, rows padded by torch."""
     from torch.nn.utils.rnn import pad_sequence
 
@@ -143,7 +141,9 @@ def majority_in_numpy(predicted: Tensor, labels: Tensor) -> tuple:
     guess = 1 if y.mean() > 0.5 else 0
     gain = (p == y).astype(float) - (y == guess)
     middle, error = gain.mean(), 1.96 * gain.std() / np.sqrt(len(y))
-    return tuple(float(v) for v in ((p == y).mean(), (y == guess).mean(), middle - error, middle + error))
+    return tuple(
+        float(v) for v in ((p == y).mean(), (y == guess).mean(), middle - error, middle + error)
+    )
 
 
 def majority_by_counting(predicted: Tensor, labels: Tensor) -> tuple:

@@ -108,9 +108,7 @@ def share_with_padding_written(lengths: list, size: int, window: int) -> float:
 
 
 def share_in_numpy(lengths: list, size: int, window: int) -> float:
-    x = np.concatenate(
-        [np.sort(lengths[i : i + window]) for i in range(0, len(lengths), window)]
-    )
+    x = np.concatenate([np.sort(lengths[i : i + window]) for i in range(0, len(lengths), window)])
     cuts = np.arange(0, len(x), size)
     rows = np.diff(np.append(cuts, len(x)))
     return float(x.sum() / (np.maximum.reduceat(x, cuts) * rows).sum())

@@ -99,8 +99,9 @@ def rollout_by_einsum(attentions: Sequence, start: int, end: int, keep: float) -
     made = torch.eye(seq).repeat(len(attentions[0]), 1, 1)
     for layer, weights in enumerate(attentions):
         if start <= layer < end:
-            made = keep * made + (1 - keep) * torch.einsum("bhqk,bkj->bqj", weights, made) / (
-                weights.shape[1]
+            made = (
+                keep * made
+                + (1 - keep) * torch.einsum("bhqk,bkj->bqj", weights, made) / (weights.shape[1])
             )
     return made
 
@@ -150,9 +151,7 @@ def saliency_by_formula(text: Tensor, first: Tensor, second: Tensor) -> Tensor:
     return torch.linalg.vector_norm(slopes, dim=2)
 
 
-def faithful_by_sorting(
-    states: Tensor, maps: dict, first: Tensor, second: Tensor, k: int
-) -> tuple:
+def faithful_by_sorting(states: Tensor, maps: dict, first: Tensor, second: Tensor, k: int) -> tuple:
     """All changed texts in one batch."""
     texts = [states]
     for values in maps.values():

@@ -129,9 +129,7 @@ def offsets_by_bincount(gradients: Tensor, places: Tensor, counted: Tensor, reac
     return torch.where(many > 0, sums / many.clamp(min=1), 0.0).to(gradients.dtype)
 
 
-def held_out_by_lists(
-    states: Tensor, labels: Tensor, sentences: Tensor, classes: int
-) -> float:
+def held_out_by_lists(states: Tensor, labels: Tensor, sentences: Tensor, classes: int) -> float:
     """Rows picked by number; the package's probe."""
     from bertlearn.gradients import fit_probe, probe_accuracy
 
@@ -141,9 +139,7 @@ def held_out_by_lists(
     return probe_accuracy(probe, states[test], labels[test])
 
 
-def held_out_by_remainder(
-    states: Tensor, labels: Tensor, sentences: Tensor, classes: int
-) -> float:
+def held_out_by_remainder(states: Tensor, labels: Tensor, sentences: Tensor, classes: int) -> float:
     """index_select, and remainders that are not 0."""
     from bertlearn import gradients
 
