@@ -1107,6 +1107,7 @@ def _(t: Toolbox, best_merge: Any) -> None:
     words = [_spell(word) for word in ("sat", "tear", "star", "sea", "rates")]
     counts = [6, 15, 2, 10, 15]
     _one_best(t, best_merge, words, counts)
+    _one_best(t, best_merge, [["b", "d"], ["e", "b"], ["d", "c"]], [3, 2, 1])  # e is used up
 
 
 def _one_best(t: Toolbox, best_merge: Any, words: list, counts: list) -> None:
