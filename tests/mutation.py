@@ -23,6 +23,8 @@ import difflib
 import hashlib
 import json
 import os
+import resource
+import select
 import signal
 import sys
 import time
@@ -39,6 +41,8 @@ ROOT = Path(__file__).resolve().parents[1]
 RECORD = ROOT / "book" / "records" / "mutation.json"
 LEAST = 0.95  # of all mutants must be killed
 SEEDS = (0, 1, 2)
+MEMORY = 2 << 30  # bytes that a mutant may use
+SILENT = 900.0  # seconds until a process that says nothing is ended
 
 
 # ---- answers ----------------------------------------------------------------------------
@@ -64,11 +68,45 @@ def answer(check: Check) -> str:
     return found
 
 
+@cache
+def _module(chapter: str) -> tuple[dict[str, ast.stmt], dict[str, list[ast.stmt]]]:
+    """A module of checks: its definitions by name, and the cases of each check's variable."""
+    path = ROOT / "bertlearn" / "checks" / f"{checks.CHAPTERS[chapter]}.py"
+    named: dict[str, ast.stmt] = {}
+    cases: dict[str, list[ast.stmt]] = {}
+    for node in ast.parse(path.read_text("utf-8")).body:
+        if isinstance(node, ast.Assign):
+            named |= {one.id: node for one in node.targets if isinstance(one, ast.Name)}
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            named[node.name] = node
+            for mark in node.decorator_list:
+                if isinstance(mark, ast.Call) and getattr(mark.func, "attr", "") == "case":
+                    cases.setdefault(mark.func.value.id, []).append(node)  # type: ignore[attr-defined]
+    return named, cases
+
+
 def fingerprint(check: Check) -> str:
-    """Changes when the answer or its chapter's checks change in what they do."""
-    module = ROOT / "bertlearn" / "checks" / f"{checks.CHAPTERS[check.id[:2]]}.py"
-    trees = [ast.dump(ast.parse(text)) for text in (answer(check), module.read_text("utf-8"))]
-    return hashlib.sha256("\n".join(trees).encode()).hexdigest()[:16]
+    """Changes when the answer or its check, with all that the check uses of its module, changes in
+    what it does."""
+    named, cases = _module(check.id[:2])
+    variable = next(
+        name
+        for name, node in named.items()
+        if isinstance(node, ast.Assign)
+        and isinstance(node.value, ast.Call)
+        and node.value.args
+        and getattr(node.value.args[0], "value", None) == check.id
+    )
+    waiting, used = [named[variable], *cases[variable]], []
+    while waiting:
+        node = waiting.pop()
+        if node not in used:
+            used.append(node)
+            names = {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
+            waiting += [named[name] for name in sorted(names & named.keys() - {"_"})]
+    parts = sorted(ast.dump(node) for node in used)
+    text = "\n".join([_meaning(answer(check)), *parts])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def questions(chapters: Iterable[str] = ()) -> list[Check]:
@@ -170,26 +208,64 @@ def passes(check: Check, source: str) -> bool:
     return any(checks.run(check, given, seed, stop=True).ok for seed in SEEDS)
 
 
-def survives(check: Check, source: str, seconds: float) -> bool:
-    """`passes`, in a process of its own that may use the processor for so long; one that ends
-    early has failed."""
+class TooLong(BaseException):
+    """A mutant that does not come to an end."""
+
+
+def survives(check: Check, sources: list[str], seconds: float) -> list[bool]:
+    """For each source, whether it `passes` within so many seconds of processor time.
+
+    They are judged in a process of their own, and in a fresh one after one that ends it.
+    """
+    verdicts: list[bool] = []
+    while len(verdicts) < len(sources):
+        said = _in_a_fork(check, sources[len(verdicts) :], seconds)
+        verdicts += [one == ord("1") for one in said]
+        if len(verdicts) < len(sources):
+            verdicts.append(False)  # this one ended the process
+    return verdicts
+
+
+def _in_a_fork(check: Check, sources: list[str], seconds: float) -> bytes:
+    """A byte for each source, as far as the process comes."""
     reads, writes = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            signal.signal(signal.SIGPROF, signal.SIG_DFL)
-            signal.setitimer(signal.ITIMER_PROF, seconds)
+            os.close(reads)
             quiet = os.open(os.devnull, os.O_WRONLY)
             os.dup2(quiet, 1)
             os.dup2(quiet, 2)
-            os.write(writes, b"1" if passes(check, source) else b"0")
+            _judge_all(check, sources, seconds, writes)
         finally:
             os._exit(0)
     os.close(writes)
-    with os.fdopen(reads, "rb") as said:
-        verdict = said.read()
+    said = b""
+    while select.select([reads], [], [], SILENT)[0] and (byte := os.read(reads, 1)):
+        said += byte
+    os.close(reads)
+    os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    return verdict == b"1"
+    return said
+
+
+def _judge_all(check: Check, sources: list[str], seconds: float, writes: int) -> None:
+    def stop(*_: object) -> None:
+        raise TooLong
+
+    signal.signal(signal.SIGPROF, stop)
+    if (pages := Path("/proc/self/statm")).exists():  # on Linux
+        used = int(pages.read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
+    for source in sources:
+        verdict = b"0"
+        try:
+            signal.setitimer(signal.ITIMER_PROF, seconds, seconds)
+            verdict = b"1" if passes(check, source) else b"0"
+            signal.setitimer(signal.ITIMER_PROF, 0)
+        except TooLong:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+        os.write(writes, verdict)
 
 
 def judge(check: Check) -> dict[str, Any]:
@@ -200,7 +276,13 @@ def judge(check: Check) -> dict[str, Any]:
         raise SystemExit(f"{check.id}: the answer itself does not pass")
     seconds = 0.5 + 6 * (time.process_time() - begin)  # of three seeds, and a little more
     found = list(mutants(source))
-    survivors = [(was, now) for was, now, text in found if survives(check, text, seconds)]
+    # The answer itself comes last: it must still pass after all that the mutants did.
+    *verdicts, still = survives(check, [*(text for _, _, text in found), source], seconds)
+    if not still:
+        raise SystemExit(f"{check.id}: the answer no longer passes after its mutants were judged")
+    survivors = [
+        (was, now) for (was, now, _), survived in zip(found, verdicts, strict=True) if survived
+    ]
     return {
         "fingerprint": fingerprint(check),
         "mutants": len(found),

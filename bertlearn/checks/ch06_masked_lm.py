@@ -1110,7 +1110,7 @@ def _better_suspects(*given: Any) -> dict[str, Any]:
     }
 
 
-def _runs(t: Toolbox, words: list[str], *, unknown: bool) -> Runs:
+def _three_runs(t: Toolbox, words: list[str], *, unknown: bool) -> Runs:
     """Three tokenizers' tokens of a text, with losses."""
     runs: Runs = {}
     for name, size, price in (("letters", 1, 0.6), ("pairs", 2, 1.3), ("words", 99, 4.0)):
@@ -1138,5 +1138,5 @@ def _(t: Toolbox, choose_model: Any) -> None:
 def _(t: Toolbox, choose_model: Any) -> None:
     for unknown in (False, True, False, True):
         words = ["".join(t.choice("abcdefg") for _ in range(t.integer(2, 8))) for _ in range(12)]
-        given = (" ".join(words), _runs(t, words, unknown=unknown))
+        given = (" ".join(words), _three_runs(t, words, unknown=unknown))
         t.decision(choose_model(*given), _better(*given), suspects=_better_suspects(*given))
