@@ -14,6 +14,7 @@ CHAPTERS = {
     "03": "ch03_embeddings",
     "04": "ch04_attention",
     "05": "ch05_encoder",
+    "91": "ch91_own_attention",
     "06": "ch06_masked_lm",
     "07": "ch07_sentence_pairs",
     "08": "ch08_pretraining",

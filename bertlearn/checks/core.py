@@ -75,7 +75,8 @@ class Check:
         minutes: how long a learner may expect to take.
         hides: definitions of the package ("attention.split_heads") that do not exist while a
             learner's answer is judged.
-        forbids: torch operators ("aten::_softmax") that an answer may not call, by prefix.
+        forbids: torch operators ("aten::_softmax") that an answer may not call, by prefix; and
+            "bytes>N" where no tensor that it makes may take more than N bytes.
         seconds: how long one call of the answer may take.
         reminder: said after any failure of this check.
     """
@@ -277,6 +278,20 @@ class Toolbox:
         if remote is not None:
             return remote(inputs, cotangent)
         return local_parameter_vjp(module, inputs, cotangent)
+
+    def module(self, piece: Any) -> Any:
+        """An answer's ``nn.Module`` as a part of a model of the case's own: called, loaded and
+        trained with it. One that lives in another process is bridged (`bertlearn.grading.bridge`).
+
+        Raises:
+            Failed: if it is no module.
+        """
+        bridge = getattr(piece, "__bertlearn_module__", None)
+        if bridge is not None:
+            return bridge()
+        if not isinstance(piece, torch.nn.Module):
+            raise Failed(f"a torch.nn.Module is needed here, not {_kind(piece)}")
+        return piece
 
 
 def local_vjp(function: Any, inputs: Sequence[Any], cotangent: Tensor | None) -> list[Tensor]:

@@ -10,6 +10,7 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bertlearn.checks.core import Failed, local_parameter_vjp, local_vjp
@@ -17,12 +18,18 @@ from bertlearn.checks.core import Failed, local_parameter_vjp, local_vjp
 __all__ = ["Forbid", "guard", "local_parameter_vjp", "local_vjp"]
 
 
+MOST = "bytes>"
+
+
 class Forbid(TorchDispatchMode):
-    """Refuse operators whose name begins so ("aten::_softmax")."""
+    """Refuse operators whose name begins so ("aten::_softmax"), and results of more than so many
+    bytes ("bytes>1000000")."""
 
     def __init__(self, prefixes: Sequence[str]):
         super().__init__()
-        self.prefixes = tuple(prefixes)
+        self.prefixes = tuple(one for one in prefixes if not one.startswith(MOST))
+        most = [int(one.removeprefix(MOST)) for one in prefixes if one.startswith(MOST)]
+        self.most = min(most, default=None)
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -35,7 +42,15 @@ class Forbid(TorchDispatchMode):
                 f"your code calls torch's own {func.name().removeprefix('aten::').lstrip('_')}: "
                 f"here the task is to write that yourself"
             )
-        return func(*args, **(kwargs or {}))
+        result = func(*args, **(kwargs or {}))
+        if self.most is not None and isinstance(result, Tensor):
+            size = result.untyped_storage().nbytes()  # of a view: what it is a view of
+            if size > self.most:
+                raise Failed(
+                    f"your code makes a tensor {tuple(result.shape)} of {size:,} bytes, in one "
+                    f"piece: here no tensor may take more than {self.most:,}"
+                )
+        return result
 
 
 def guard(implementation: Any, prefixes: Sequence[str]) -> Any:
