@@ -51,8 +51,8 @@ block_attention = Check(
         *("aten::softmax", "aten::_log_softmax", f"bytes>{MOST_BYTES}"),
     ),
     seconds=20,
-    reminder="For each query keep three things while the blocks pass: the largest score so far, the "
-    "sum of the exponentials below it, and the mix of the values.",
+    reminder="For each query keep three things while the blocks pass: the largest score so far, "
+    "the sum of the exponentials below it, and the mix of the values.",
 )
 
 # ---- oracles: torch's own operators, and the values to which known mistakes lead ------------
