@@ -86,6 +86,8 @@ def _mistaken(how: str, w: dict[str, Tensor], states: Tensor, mask: Tensor) -> T
         scores = scores.masked_fill(~real, torch.finfo(states.dtype).min)
     axis = {"over batch": 0, "over hidden": 2}.get(how, 1)
     shares = scores.softmax(axis)
+    if how == "after":
+        shares = F.linear(states, w["score.weight"]).softmax(1) * real
     if how == "mean":
         shares = real / real.sum(1, keepdim=True)
     if how == "cls":
@@ -107,6 +109,8 @@ def _mistaken(how: str, w: dict[str, Tensor], states: Tensor, mask: Tensor) -> T
 
 MISTAKES = {
     "padding weighed": "padding takes a share of the weights: hide it before softmax",
+    "after": "padding is hidden after softmax: what it took is lost, and the shares of the real "
+    "tokens sum to less than 1",
     "padding in the maximum": "the maximum looks at padding too",
     "zeros": "padding was set to 0 before the maximum: 0 is larger than every negative number, "
     "set it to the lowest number",
@@ -171,9 +175,6 @@ def _(t: Toolbox, cls: Any) -> None:
     leaves = {name: x.clone().requires_grad_() for name, x in weights.items()}
     below = states.clone().requires_grad_()
     (_logits(leaves, below, mask) * upstream).sum().backward()
-    (got,) = t.vjp(lambda x: head(x, mask), states, cotangent=upstream)
-    assert below.grad is not None
-    t.close(got, below.grad, "the gradient of the token vectors")
     found = t.parameter_vjp(head, states, mask, cotangent=upstream)
     for name, leaf in leaves.items():
         assert leaf.grad is not None
@@ -185,6 +186,9 @@ def _(t: Toolbox, cls: Any) -> None:
                 f"no gradient reaches {name}: is a part detached?": torch.zeros_like(leaf.grad)
             },
         )
+    (got,) = t.vjp(lambda x: head(x, mask), states, cotangent=upstream)
+    assert below.grad is not None
+    t.close(got, below.grad, "the gradient of the token vectors")
 
 
 # ---- the piece at work ----------------------------------------------------------------------
@@ -232,7 +236,7 @@ def _films() -> tuple[Task, BertTokenizer, BertModel]:
 
 def _rows(records: list, task: Task, tokenizer: BertTokenizer) -> list[Row]:
     numbers = [task.labels.index(record.label) for record in records]
-    return text_rows(tokenizer, [record.text for record in records], numbers, TOKENS + 1)
+    return text_rows(tokenizer, [record.text for record in records], numbers, 512)
 
 
 def _drawn(t: Toolbox) -> tuple[list[Row], list[Row]]:

@@ -64,7 +64,7 @@ def _wrong(how: str) -> Any:
 WRONG = {
     "93.pooled_head": [
         Wrong("padding weighed", _wrong("padding weighed"), "padding takes a share"),
-        Wrong("padding hidden after softmax", _wrong("after"), "differs from what it must be"),
+        Wrong("padding hidden after softmax", _wrong("after"), "sum to less than 1"),
         Wrong(
             "padding in the maximum", _wrong("padding in the maximum"), "maximum looks at padding"
         ),
@@ -75,7 +75,11 @@ WRONG = {
         Wrong("a plain mean", _wrong("mean"), "every token has the same share"),
         Wrong("a mean of weighted vectors", _wrong("averaged"), "the shares sum to 1 already"),
         Wrong("the maximum first", _wrong("other order"), "the other way round"),
-        Wrong("shares cut off from the gradient", _wrong("detached"), "the gradient of the token"),
+        Wrong(
+            "shares cut off from the gradient",
+            _wrong("detached"),
+            "no gradient reaches score.weight",
+        ),
         Wrong("a score with a bias", WithBias, "the parameters must be score"),
         Wrong("probabilities in the place of logits", Probabilities, "these are probabilities"),
     ]
