@@ -553,7 +553,7 @@ class SpanOutput:
 
     @property
     def logits(self) -> Tensor:
-        """Both: ``(batch, seq, 2)``."""
+        """Both, ``(batch, seq, 2)``."""
         return torch.stack((self.start_logits, self.end_logits), dim=-1)
 
 

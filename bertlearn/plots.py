@@ -807,7 +807,8 @@ def token_strip(
     fig = Figure(figsize=(width, 1), dpi=DPI)
     canvas = FigureCanvasAgg(fig)
     texts = [_printable(token) for token in tokens]
-    numbers = [f"{value:.{decimals}f}".replace("-", "\N{MINUS SIGN}") for value in data]
+    rounded = [round(float(value), decimals) + 0.0 for value in data]  # no minus before a zero
+    numbers = [f"{value:.{decimals}f}".replace("-", "\N{MINUS SIGN}") for value in rounded]
     line_height, margin, gap = 0.52, 0.12, 0.06  # inches, like all positions here
     boxes, x, line = [], margin, 0
     for text, number in zip(texts, numbers, strict=True):

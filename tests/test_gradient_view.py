@@ -126,3 +126,7 @@ def test_the_record_is_complete() -> None:
     masked, causal = record["sides"]["runs"]
     assert len(masked["trained"]) == len(record["sides"]["offsets"]) == 31
     assert all(norm == 0 for norm in causal["trained"][15:]) and min(masked["trained"]) > 0
+    none, order, following = record["pairs"]["runs"]
+    assert (none["kind"], order["kind"], following["kind"]) == ("none", "order", "next")
+    assert none["before"]["blanks"] == following["before"]["blanks"], "not the same rows"
+    assert 0 < following["one blank"]["share in B"] < record["pairs"]["start"]["share in B"] < 1

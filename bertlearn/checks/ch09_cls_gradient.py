@@ -551,6 +551,9 @@ def _pooler_suspects(states: Tensor, weight: Tensor, bias: Tensor, direction: Te
         "the slope of tanh is 1 - tanh(z)^2: the square is missing": place(
             (direction * (1 - inner.tanh())) @ weight
         ),
+        "the slope of tanh at z is 1 - tanh(z)^2: you squared z itself": place(
+            (direction * (1 - inner**2)) @ weight
+        ),
         "the slope is taken at the state: it belongs to what goes into tanh, W h + b": place(
             (direction * (1 - states[:, 0].tanh() ** 2)) @ weight
         ),
@@ -763,7 +766,12 @@ def _(t: Toolbox, expected_gradients: Any) -> None:
         whole - low,
         "the sum of the shares",
         atol=2e-3,
-        suspects={"the sum is the score itself: the baselines' mean is not taken off": whole},
+        suspects={
+            "the sum is the score itself: the baselines' mean is not taken off": whole,
+            "the sum misses the score of the mean baseline, not the mean score of the baselines": (
+                whole - _toy(baselines.mean(0, keepdim=True), first, second)[0]
+            ),
+        },
     )
 
 
@@ -951,6 +959,8 @@ def _centered_suspects(vectors: Tensor) -> dict[str, Any]:
         "the vectors were made unit vectors before the mean was taken: subtract first": (
             _cosine(unit - unit.mean(0))
         ),
+        "what is left after the mean is subtracted is no longer of length 1: subtract first, then "
+        "divide by the lengths": (unit - unit.mean(0)) @ (unit - unit.mean(0)).T,
         "these are dot products: divide by the lengths": middle @ middle.T,
         "dividing by the spread of each dimension is another measure: only the mean goes": (
             _cosine(middle / vectors.std(0))
@@ -1028,9 +1038,9 @@ def _saliency(text: Tensor, first: Tensor, second: Tensor, kind: str = "") -> Te
     return torch.stack(rows)
 
 
-def _saliency_suspects(*given: Any) -> dict[str, Any]:
+def _saliency_suspects(text: Tensor, first: Tensor, second: Tensor) -> dict[str, Any]:
     def of(kind: str) -> Tensor:
-        return _saliency(*given, kind=kind)
+        return _saliency(text, first, second, kind)
 
     return {
         "two mistakes are left: gradients of earlier classes are still in .grad, and the gradient "

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import math
 import random
+import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +17,6 @@ from torch import Tensor, nn
 
 from bertlearn.checks.core import Check, Toolbox, refusal
 from bertlearn.config import BertConfig
-from bertlearn.tokenization import BertTokenizer
 
 IGNORED = -100
 
@@ -24,8 +25,48 @@ PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "film", "##s", "un"
 PIECES += ["##ground", "the", "in", "rome", "where", "is", "it", "old", "##er", ".", "?"]
 
 
-def _tokenizer() -> BertTokenizer:
-    return BertTokenizer(PIECES, backend="readable")
+class _Pieces:
+    """A tokenizer of ``PIECES``: words, each as the longest pieces from its beginning on."""
+
+    def token_to_id(self, token: str) -> int:
+        return PIECES.index(token)
+
+    def encode(self, text: str, pair: str | None = None) -> SimpleNamespace:
+        """``[CLS] text [SEP]``, or ``[CLS] text [SEP] pair [SEP]``, with places in the text."""
+        tokens, places, segments = ["[CLS]"], [(0, 0)], [0]
+        for number, part in enumerate([text] if pair is None else [text, pair]):
+            for word in re.finditer(r"\w+|[^\w\s]", part):
+                for piece, start, end in _cut(word.group().lower()):
+                    tokens.append(piece)
+                    places.append((word.start() + start, word.start() + end))
+            tokens.append("[SEP]")
+            places.append((0, 0))
+            segments += [number] * (len(tokens) - len(segments))
+        return SimpleNamespace(ids=_ids(*tokens), tokens=tokens, offsets=places, type_ids=segments)
+
+
+def _cut(word: str) -> list[tuple[str, int, int]]:
+    """A word's pieces with where they begin and end in it; [UNK] if it cannot be cut."""
+    found: list[tuple[str, int, int]] = []
+    start = 0
+    while start < len(word):
+        mark = "##" if start else ""
+        ends = range(len(word), start, -1)
+        end = next((end for end in ends if mark + word[start:end] in PIECES), None)
+        if end is None:
+            return [("[UNK]", 0, len(word))]
+        found.append((mark + word[start:end], start, end))
+        start = end
+    return found
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A row as chapter 08 makes it."""
+
+    ids: list[int]
+    type_ids: list[int]
+    label: int | None = None
 
 
 def _ids(*pieces: str) -> list[int]:
@@ -112,7 +153,7 @@ def _(t: Toolbox, loss: Any) -> None:
     )
 
 
-@classification_loss.case("weights as torch has them; one logit and floating labels as HF has them")
+@classification_loss.case("weights as in torch; one logit and floating labels as in HF")
 def _(t: Toolbox, loss: Any) -> None:
     logits, labels = t.randn(8, 3), torch.tensor([0, 0, 0, 0, 0, 1, 1, 2])
     weights = torch.tensor([0.5, 1.5, 4.0])
@@ -377,7 +418,7 @@ def _quiet(call: Callable, *args: Any, **kwargs: Any) -> tuple[Any, list[str]]:
 @text_rows.case("a text and a pair by hand, with their labels")
 def _(t: Toolbox, text_rows: Any) -> None:
     rows, told = _quiet(
-        text_rows, _tokenizer(), ["a film", ("unhappy", "the film")], [1, 0], max_length=16
+        text_rows, _Pieces(), ["a film", ("unhappy", "the film")], [1, 0], max_length=16
     )
     t.equal(
         [row.ids for row in rows],
@@ -398,7 +439,7 @@ def _(t: Toolbox, text_rows: Any) -> None:
 @text_rows.case("a long text is cut, and that is said; [SEP] stays")
 def _(t: Toolbox, text_rows: Any) -> None:
     texts = ["a film film film film film", "a film", ("the film film film film", "a film")]
-    rows, told = _quiet(text_rows, _tokenizer(), texts, max_length=6)
+    rows, told = _quiet(text_rows, _Pieces(), texts, max_length=6)
     t.that(all(len(row.ids) <= 6 for row in rows), "a row is longer than max_length allows: cut it")
     t.equal(
         [row.ids for row in rows],
@@ -426,11 +467,11 @@ def _(t: Toolbox, text_rows: Any) -> None:
 def _(t: Toolbox, text_rows: Any) -> None:
     for texts in (["a film", " "], [("a film", "")]):
         t.that(
-            refusal(ValueError, text_rows, _tokenizer(), texts) is not None,
+            refusal(ValueError, text_rows, _Pieces(), texts) is not None,
             "a text without a token must be refused with a ValueError: [CLS] [SEP] says nothing",
         )
     t.that(
-        refusal(ValueError, text_rows, _tokenizer(), ["a", "film"], [1]) is not None,
+        refusal(ValueError, text_rows, _Pieces(), ["a", "film"], [1]) is not None,
         "two texts with one label must be refused with a ValueError",
     )
 
@@ -504,7 +545,7 @@ word_rows = Check("10.word_rows", "sentences in words as rows", ("word_rows",))
 
 @word_rows.case("pieces, words and labels by hand")
 def _(t: Toolbox, word_rows: Any) -> None:
-    rows = word_rows(_tokenizer(), [["unhappy", "film"], ["playgrounds"]], [[3, 0], [2]], 16)
+    rows = word_rows(_Pieces(), [["unhappy", "film"], ["playgrounds"]], [[3, 0], [2]], 16)
     t.equal(
         [row.ids for row in rows],
         [_ids("[CLS]", "un", "##happy", "film", "[SEP]"),
@@ -537,7 +578,7 @@ def _(t: Toolbox, word_rows: Any) -> None:
 def _(t: Toolbox, word_rows: Any) -> None:
     words = [t.choice(["a", "unhappy", "playgrounds", "film"]) for _ in range(40)]
     labels = [t.integer(0, 5) for _ in words]
-    rows = word_rows(_tokenizer(), [words], [labels], 9)
+    rows = word_rows(_Pieces(), [words], [labels], 9)
     t.that(all(len(row.ids) <= 9 for row in rows), "a row is longer than max_length")
     firsts: list[tuple[int, int]] = []
     for row in rows:
@@ -557,11 +598,11 @@ def _(t: Toolbox, word_rows: Any) -> None:
 @word_rows.case("labels of another number, and a word longer than a row, are refused")
 def _(t: Toolbox, word_rows: Any) -> None:
     t.that(
-        refusal(ValueError, word_rows, _tokenizer(), [["a", "film"]], [[1]], 16) is not None,
+        refusal(ValueError, word_rows, _Pieces(), [["a", "film"]], [[1]], 16) is not None,
         "two words with one label must be refused with a ValueError",
     )
     t.that(
-        refusal(ValueError, word_rows, _tokenizer(), [["playgrounds"]], [[1]], 4) is not None,
+        refusal(ValueError, word_rows, _Pieces(), [["playgrounds"]], [[1]], 4) is not None,
         "a word of three tokens in a row with room for two must be refused with a ValueError",
     )
 
@@ -639,7 +680,7 @@ answer_windows = Check("10.answer_windows", "parts of a long text", ("answer_win
 def _(t: Toolbox, answer_windows: Any) -> None:
     text = "the film is unhappy in rome"
     windows = answer_windows(
-        _tokenizer(), "where is it?", text, (23, 27), max_length=20, stride=8, source=5
+        _Pieces(), "where is it?", text, (23, 27), max_length=20, stride=8, source=5
     )
     t.equal(len(windows), 1, "the number of windows where all fits into one")
     one = windows[0]
@@ -671,7 +712,7 @@ def _(t: Toolbox, answer_windows: Any) -> None:
 def _(t: Toolbox, answer_windows: Any) -> None:
     for count in (30, 1, 7, 8, 9, 10, 11, 12, 13):
         text = " ".join(t.choice(["a", "film", "old", "rome"]) for _ in range(count))
-        windows = answer_windows(_tokenizer(), "where?", text, None, max_length=13, stride=3)
+        windows = answer_windows(_Pieces(), "where?", text, None, max_length=13, stride=3)
         t.that(all(len(w.ids) <= 13 for w in windows), "a window is longer than max_length")
         starts = [next(p for p in w.offsets if p)[0] for w in windows]
         covered = {p for w in windows for p in w.offsets if p}
@@ -697,9 +738,7 @@ def _(t: Toolbox, answer_windows: Any) -> None:
 def _(t: Toolbox, answer_windows: Any) -> None:
     text = " ".join(["film"] * 6 + ["old", "rome"] + ["film"] * 6)
     start = text.index("old")
-    windows = answer_windows(
-        _tokenizer(), "where?", text, (start, start + 8), max_length=12, stride=3
-    )
+    windows = answer_windows(_Pieces(), "where?", text, (start, start + 8), max_length=12, stride=3)
     got = [tuple(w.span) for w in windows]
     want = []
     for w in windows:
@@ -722,7 +761,7 @@ def _(t: Toolbox, answer_windows: Any) -> None:
     t.that(
         all(
             tuple(w.span) == (0, 0)
-            for w in answer_windows(_tokenizer(), "where?", text, None, max_length=12, stride=3)
+            for w in answer_windows(_Pieces(), "where?", text, None, max_length=12, stride=3)
         ),
         "without an answer every window points to [CLS]: (0, 0)",
     )
@@ -738,7 +777,7 @@ def _(t: Toolbox, answer_windows: Any) -> None:
         ("an empty text", ("where?", " ", None, 16, 4)),
     ):
         t.that(
-            refusal(ValueError, answer_windows, _tokenizer(), *arguments) is not None,
+            refusal(ValueError, answer_windows, _Pieces(), *arguments) is not None,
             f"{name} must be refused with a ValueError",
         )
 
@@ -887,9 +926,7 @@ task_batch = Check(
 
 @task_batch.case("texts, words and windows, padded")
 def _(t: Toolbox, task_batch: Any, WordRow: Any, Window: Any) -> None:
-    from bertlearn.pretraining import Row
-
-    texts = task_batch([Row([2, 5, 3], [0, 0, 0], 1), Row([2, 5, 6, 7, 3], [0] * 5, 0)], 0)
+    texts = task_batch([_Row([2, 5, 3], [0, 0, 0], 1), _Row([2, 5, 6, 7, 3], [0] * 5, 0)], 0)
     t.equal(texts["input_ids"], torch.tensor([[2, 5, 3, 0, 0], [2, 5, 6, 7, 3]]), "input_ids")
     t.equal(texts["labels"], torch.tensor([1, 0]), "the labels of texts")
     t.equal(texts["attention_mask"].long().sum().item(), 8, "the tokens of the attention mask")
@@ -923,7 +960,7 @@ def _(t: Toolbox, task_batch: Any, WordRow: Any, Window: Any) -> None:
         suspects={"these are the first tokens: the ends are the last ones": torch.tensor([3, 3])},
     )
     t.that("labels" not in spans, "windows have positions, no labels")
-    full = task_batch([Row([2, 5, 3], [0, 0, 0], 1)], 0)
+    full = task_batch([_Row([2, 5, 3], [0, 0, 0], 1)], 0)
     t.that("attention_mask" not in full, "where nothing is padded there is no mask")
 
 
@@ -974,7 +1011,7 @@ def _(t: Toolbox, predict: Any) -> None:
             t.close(scores, want, "the logits of a row (are rows and results in one order?)")
 
 
-@predict.case("evaluation mode while it reads, like lengths together, the mode put back")
+@predict.case("evaluation mode, like lengths together, the mode put back")
 def _(t: Toolbox, predict: Any) -> None:
     rows = _mixed_rows(t, 40)
     for training in (True, False):
@@ -1063,7 +1100,7 @@ def _scales(groups: list[dict], model: nn.Module) -> dict[str, tuple[float, floa
     }
 
 
-@layerwise.case("the head at the full rate, each layer below at decay times the one above")
+@layerwise.case("the full rate for the head, decay times it for each layer below")
 def _(t: Toolbox, layerwise: Any) -> None:
     model = _Named()
     got = _scales(layerwise(model, 0.5, 0.01), model)
@@ -1258,25 +1295,18 @@ def _(t: Toolbox, step: Any) -> None:
 finetune = Check("10.finetune", "the loop", ("finetune",))
 
 
-def _learnable(count: int = 40) -> list[SimpleNamespace]:
+def _learnable(count: int = 40) -> list[_Row]:
     """Rows with 5 in them are class 1, rows with 6 class 0."""
-    rng = random.Random(3)
-    return [
-        SimpleNamespace(
-            ids=[2, 5 + i % 2, *(rng.randint(7, 11) for _ in range(rng.randint(1, 6))), 3],
-            type_ids=[0] * 1,
-            label=1 - i % 2,
-        )
-        for i in range(count)
-    ]
+    rng, rows = random.Random(3), []
+    for i in range(count):
+        ids = [2, 5 + i % 2, *(rng.randint(7, 11) for _ in range(rng.randint(1, 6))), 3]
+        rows.append(_Row(ids, [0] * len(ids), 1 - i % 2))
+    return rows
 
 
 def _trainable(t: Toolbox, dropout: float = 0.0) -> tuple[Any, list]:
-    from bertlearn.pretraining import Row
-
     torch.manual_seed(t.seed)
-    rows = [Row(r.ids, [0] * len(r.ids), r.label) for r in _learnable()]
-    return _Tiny(dropout), rows
+    return _Tiny(dropout), list(_learnable())
 
 
 @finetune.case("it learns: steps, losses, and evaluation mode afterwards")

@@ -66,7 +66,7 @@ def _all_places(x: Tensor) -> Tensor:
     return weights.sum(0).expand(len(x), seq)
 
 
-@by_distance.case("a random direction of length 1, another for each row, the same for a seed")
+@by_distance.case("a random direction of length 1, one for each row, the same for a seed")
 def _(t: Toolbox, gradient_by_distance: Any) -> None:
     def run(x: Tensor) -> Tensor:
         return x * torch.tensor([1.0, 3.0])
@@ -153,13 +153,13 @@ def _layer(t: Toolbox, cls: Any, *args: Any, **kwargs: Any) -> tuple[Any, nn.Mod
 def _(t: Toolbox, cls: Any) -> None:
     for norm in ("post", "pre"):
         layer, theirs = _layer(t, cls, norm)
-        theirs.norm_first = norm == "pre"
+        theirs.norm_first = norm == "pre"  # type: ignore[assignment]
         x, real = t.randn(2, 5, 16), torch.ones(2, 5, dtype=torch.bool)
         real[1, 3:] = False
         with torch.no_grad():
             got, none = layer(x, real[:, None, None, :])
             want = theirs(x, src_key_padding_mask=~real)
-            theirs.norm_first = norm != "pre"
+            theirs.norm_first = norm != "pre"  # type: ignore[assignment]
             other = theirs(x, src_key_padding_mask=~real)
             inside = _residual_inside(theirs, x, ~real)
         t.close(
@@ -220,7 +220,7 @@ def _(t: Toolbox, cls: Any) -> None:
         )
 
 
-@rearranged.case("BERT's arrangement is the default, with its weights' names; others are refused")
+@rearranged.case("BERT's arrangement by default, its weights' names; others are refused")
 def _(t: Toolbox, cls: Any) -> None:
     layer, theirs = _layer(t, cls)
     x = t.randn(2, 5, 16)
@@ -738,7 +738,9 @@ def _offsets(
     return (sums / sizes.clamp(min=1)).float()
 
 
-def _offset_mistakes(*given: Any) -> dict[str, Any]:
+def _offset_mistakes(
+    gradients: Tensor, places: Tensor, counted: Tensor, reach: int
+) -> dict[str, Any]:
     said = {
         "mirrored": "left and right are swapped: offset = the token's place minus the blank's",
         "off by one": "the offsets are off by one: the blank itself has offset 0",
@@ -747,7 +749,8 @@ def _offset_mistakes(*given: Any) -> dict[str, Any]:
         "sum": "this is a sum of absolute values: the norm is the root of the sum of squares",
         "batch": "your norm runs over the batch: a token's norm runs over its vector, dim=-1",
     }
-    return {message: _offsets(*given, slip=slip) for slip, message in said.items()}
+    given = (gradients, places, counted, reach)
+    return {message: _offsets(*given, slip) for slip, message in said.items()}
 
 
 @offset.case("one row, where the norms can be read off", points=1)

@@ -1,15 +1,17 @@
 """Gradients through distance, through depth and from both sides: the trainings behind chapter 11.
 
-Three parts, each of small models of English letters. "distance": a recurrent network, an LSTM and
-a causal Transformer of equal size learn to predict the next letter; then the gradient of that
-prediction is measured at 1 to 512 letters' distance. "depth": twelve layers with LayerNorm and
-residuals in different places learn to fill blanks. "sides": a masked and a causal model, and the
-gradient of one letter's loss at the letters around it. Writes 11_gradient_view.json beside this
-file, which the chapter reads; the log goes to standard output.
+Four parts, the first three with small models of English letters. "distance": a recurrent network,
+an LSTM and a causal Transformer of equal size learn to predict the next letter; then the gradient
+of that prediction is measured at 1 to 512 letters' distance. "depth": twelve layers with LayerNorm
+and residuals in different places learn the same. "sides": a masked and a causal model, and the
+gradient of one letter's loss at the letters around it. "pairs": the English mini goes on filling
+blanks, with no second loss, with that of sentence order, and with that of the next sentence.
+Writes 11_gradient_view.json beside this file, which the chapter reads; the log goes to standard
+output.
 
     PYTHONPATH=. python book/records/11_gradient_view.py > book/records/11_gradient_view.log
 
-Takes about 15 minutes on one idle core. The names of parts as arguments run these alone.
+Takes about 25 minutes on one idle core. The names of parts as arguments run these alone.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from __future__ import annotations
 import copy
 import itertools
 import json
+import random
 import re
 import sys
 import time
@@ -27,15 +30,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bertlearn import BertForMaskedLM
+from bertlearn import BertForMaskedLM, BertForPreTraining, BertTokenizer
+from bertlearn.checkpoints import find_directory
 from bertlearn.config import BertConfig
 from bertlearn.data import corpora
+from bertlearn.data.corpora import sentences
+from bertlearn.data.splits import split_of
 from bertlearn.embeddings import sinusoidal_positions
 from bertlearn.encoder import BertEncoder
-from bertlearn.gradients import RearrangedLayer, hidden_gradients, token_norms
+from bertlearn.gradients import RearrangedLayer, gradient_map, hidden_gradients, token_norms
 from bertlearn.masking import mask_tokens
 from bertlearn.model import init_weights
+from bertlearn.pairs import next_sentence_pairs, sentence_order_pairs
+from bertlearn.pretraining import Row, collate, pair_row
 
+MINI = "bertlearn-mini-en"
 MASK, SPECIALS, VOCAB = 4, 5, 32  # ids 0 to 4 are special
 FAR = 512  # the largest distance
 LONG = 2400  # steps of the longer runs of that part
@@ -142,10 +151,19 @@ def measure_distance(model: Reader, rows: Tensor) -> list[float]:
     return [norms[-2 - distance].item() for distance in DISTANCES]
 
 
+def known_from_one_letter() -> float:
+    """The loss of who knows only how often each letter follows each, counted on this text."""
+    counts = torch.bincount(STREAM[:-1] * VOCAB + STREAM[1:], minlength=VOCAB * VOCAB).double()
+    after = counts.view(VOCAB, VOCAB) / counts.view(VOCAB, VOCAB).sum(1, keepdim=True)
+    seen = counts > 0
+    return -(counts[seen] * after.flatten()[seen].log()).sum().item() / counts.sum().item()
+
+
 def distance(seeds: int = 3, steps: int = 400) -> dict:
     """Three readers, trained on 513 letters at a time: by several seeds, and two for longer."""
     held, rest = windows(FAR + 2)
-    found: dict = {"distances": DISTANCES, "runs": []}
+    found: dict = {"one letter": round(known_from_one_letter(), 4)}
+    found |= {"distances": DISTANCES, "runs": []}
     runs = [(kind, seed, steps) for kind in WIDTHS for seed in range(seeds)]
     for kind, seed, steps in (*runs, ("LSTM", 0, LONG), ("Transformer", 0, LONG)):
         start = time.process_time()
@@ -191,7 +209,7 @@ TRIANGLE = torch.ones(32, 32, dtype=torch.bool).tril()[None, None]
 
 
 def deep(norm: str, residual: bool, layers: int = 12) -> BertForMaskedLM:
-    """A masked model whose layers are rearranged; a last LayerNorm ends a pre-LN stack."""
+    """A model whose layers are rearranged; its head has a LayerNorm, which ends any stack."""
     config = sizes(layers, 32)
     model = BertForMaskedLM(config)
     model.bert.encoder.layer = nn.ModuleList(
@@ -309,13 +327,177 @@ def sides(steps: int = 4000) -> dict:
     return found
 
 
+# ---- pairs --------------------------------------------------------------------------------------
+
+ROW = 64  # tokens
+
+
+class Pairs:
+    """Rows of English pairs: ``blanks`` and ``next`` read the same ones."""
+
+    def __init__(self) -> None:
+        self.tokenizer = BertTokenizer.from_file(find_directory(MINI) / "vocab.txt")
+        self.cls_id, self.sep_id, self.mask_id = (
+            self.tokenizer.token_to_id(token) for token in ("[CLS]", "[SEP]", "[MASK]")
+        )
+        self.documents: dict[str, list[list[list[int]]]] = {"train": [], "test": []}
+        for document in corpora.wiki():
+            part = split_of("wiki", document.id)
+            if part in self.documents:
+                ids = [self.tokenizer.encode(s).ids[1:-1] for s in sentences(document.text)]
+                self.documents[part].append([sentence for sentence in ids if sentence])
+        for part in self.documents:
+            self.documents[part] = [document for document in self.documents[part] if document]
+
+    def rows(self, part: str, order: bool, seed: int) -> list[Row]:
+        """All pairs of a part in random order."""
+        make = sentence_order_pairs if order else next_sentence_pairs
+        rng = random.Random(seed)
+        found = [
+            pair_row(pair, self.cls_id, self.sep_id)
+            for pair in make(self.documents[part], rng, max_length=ROW, short=0.0)
+        ]
+        rng.shuffle(found)
+        return found
+
+
+def two_losses(model: BertForPreTraining, rows: list[Row], given: Pairs, draw: torch.Generator):
+    """The states of every layer, the loss of the blanks, and the scores of the pairs."""
+    ids, segments, mask, labels = collate(rows, 0)
+    inputs, words = mask_tokens(
+        ids,
+        draw,
+        vocab_size=given.tokenizer.vocab_size,
+        mask_id=given.mask_id,
+        special_ids=range(5),
+        mix=(1.0, 0.0, 0.0),
+    )
+    encoded = model.bert(inputs, segments, mask, output_hidden_states=True)
+    asked = words >= 0
+    scores = model.cls.predictions(encoded.last_hidden_state[asked])
+    verdicts = model.cls.seq_relationship(encoded.pooler_output)
+    return encoded.hidden_states, F.cross_entropy(scores, words[asked]), verdicts, labels
+
+
+def of_layers(model: BertForPreTraining, loss: Tensor) -> list[Tensor]:
+    """The gradient in the weights of each layer, as one vector."""
+    layers = model.bert.encoder.layer
+    return [
+        torch.cat(
+            [g.flatten() for g in torch.autograd.grad(loss, [*w.parameters()], retain_graph=True)]
+        )
+        for w in layers
+    ]
+
+
+def measure_pair(model: BertForPreTraining, rows: list[Row], given: Pairs) -> dict:
+    """Both losses, the shares of their gradients at [CLS], and how they pull at the weights."""
+    states, blank, verdicts, labels = two_losses(
+        model, rows[:64], given, torch.Generator().manual_seed(1)
+    )
+    pair = F.cross_entropy(verdicts, labels)
+    shares = []
+    for loss in (blank, pair):
+        norms = gradient_map(loss, states)  # (layers + 1, batch, seq)
+        shares.append([round(x, 4) for x in (norms[..., 0] / norms.sum(-1)).mean(1).tolist()])
+    one, two = of_layers(model, blank), of_layers(model, pair)
+    cosines = [F.cosine_similarity(a, b, dim=0).item() for a, b in zip(one, two, strict=True)]
+    with torch.no_grad():
+        right, losses, blanks_ = [], [], []
+        for start in range(0, len(rows), 64):
+            _, loss, verdicts, labels = two_losses(
+                model, rows[start : start + 64], given, torch.Generator().manual_seed(start)
+            )
+            blanks_.append(loss.item())
+            losses.append(F.cross_entropy(verdicts, labels, reduction="none"))
+            right.append(verdicts.argmax(-1) == labels)
+    return {
+        "rows": len(rows),
+        "blanks": round(sum(blanks_) / len(blanks_), 4),
+        "pair": round(torch.cat(losses).mean().item(), 4),
+        "accuracy": round(torch.cat(right).double().mean().item(), 4),
+        "share of blanks at [CLS]": shares[0],
+        "share of pair at [CLS]": shares[1],
+        "norm of blanks": [float(f"{g.norm().item():.3e}") for g in one],
+        "norm of pair": [float(f"{g.norm().item():.3e}") for g in two],
+        "cosine": [round(x, 4) for x in cosines],
+    }
+
+
+def across(model: BertForPreTraining, rows: list[Row], given: Pairs) -> dict:
+    """Of one blank in the middle of A: which share of its gradient stands in B, at true pairs."""
+    ids, segments, mask, _ = collate([row for row in rows if row.label == 0][:128], 0)
+    places = ((segments == 0) & (ids > 0)).sum(1) // 2
+    each = torch.arange(len(ids))
+    words = ids[each, places]
+    inputs = ids.clone()
+    inputs[each, places] = given.mask_id
+    embedded = model.bert.embeddings(inputs, segments).detach().requires_grad_()
+    allowed = None if mask is None else mask[:, None, None, :]
+    states = model.bert.encoder(embedded, allowed).last_hidden_state
+    losses = F.cross_entropy(model.cls.predictions(states[each, places]), words, reduction="none")
+    (gradient,) = torch.autograd.grad(losses.sum(), embedded)
+    norms = token_norms(gradient)
+    norms[each, places] = 0
+    other = (norms * segments).sum(1)
+    return {
+        "share in B": round((other / norms.sum(1)).mean().item(), 4),
+        "share at [CLS]": round((norms[:, 0] / norms.sum(1)).mean().item(), 4),
+        "loss": round(losses.mean().item(), 4),
+    }
+
+
+def pairs(steps: int = 600) -> dict:
+    """The English mini, trained on with three second losses: none, order, next sentence."""
+    given = Pairs()
+    common = given.rows("test", False, 1)[:512]
+    untouched = across(BertForPreTraining.from_pretrained(MINI), common, given)
+    found: dict = {"start": untouched, "runs": []}
+    for kind in ("none", "order", "next"):
+        start = time.process_time()
+        torch.manual_seed(0)
+        order = kind == "order"
+        rows, held = given.rows("train", order, 0), given.rows("test", order, 1)[:512]
+        draw, pick = torch.Generator().manual_seed(0), random.Random(0)
+        model = BertForPreTraining.from_pretrained(MINI)
+        if kind == "next":  # its labels are others than those that the mini was trained on
+            nn.init.normal_(model.cls.seq_relationship.weight, std=0.02)
+        seen: list[list[float]] = []
+
+        def loss_of(model: BertForPreTraining = model, kind: str = kind) -> Tensor:
+            _, blank, verdicts, labels = two_losses(
+                model,
+                pick.sample(rows, 16),  # noqa: B023
+                given,
+                draw,  # noqa: B023
+            )
+            pair = F.cross_entropy(verdicts, labels)
+            seen.append([blank.item(), pair.item()])  # noqa: B023
+            return blank if kind == "none" else blank + pair
+
+        before = measure_pair(model, held, given)
+        fit(model, loss_of, steps, 5e-4, 60)
+        middle = [sum(pair for _, pair in seen[i : i + 50]) / 50 for i in range(0, steps, 50)]
+        run = {
+            "kind": kind,
+            "steps": steps,
+            "before": before,
+            "after": measure_pair(model, held, given),
+            "one blank": across(model, common, given),
+            "pair loss": [round(x, 3) for x in middle],
+        }
+        found["runs"].append(run)
+        print(json.dumps(run), f"{time.process_time() - start:.0f} s", flush=True)
+    return found
+
+
 def main(parts: list[str]) -> None:
     """The parts asked for, or all."""
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     file = Path(__file__).with_suffix(".json")
     record = json.loads(file.read_text("utf-8")) if file.exists() else {}
-    for part in (distance, depth, sides):
+    for part in (distance, depth, sides, pairs):
         if not parts or part.__name__ in parts:
             record[part.__name__] = part()
             file.write_text(json.dumps(record, indent=1) + "\n", "utf-8")

@@ -156,6 +156,8 @@ def pooled(states: Tensor, weight: Tensor, bias: Tensor, direction: Tensor, *, k
         slope = torch.ones_like(z)
     if kind == "no square":
         slope = 1 - z.tanh()
+    if kind == "square of z":
+        slope = 1 - z**2
     if kind == "slope of state":
         slope = 1 - states[:, 0].tanh() ** 2
     rows = (direction * slope) @ (weight.T if kind == "forwards" else weight)
@@ -264,13 +266,13 @@ def _word_pool(kind: str) -> Any:
 
 def centered(vectors: Tensor, *, kind: str) -> Tensor:
     lengths = vectors.norm(dim=-1, keepdim=True)
-    if kind == "unit first":
+    if kind in ("unit first", "unit once"):
         vectors = vectors / lengths
     if kind == "own mean":
         vectors = vectors - vectors.mean(-1, keepdim=True)
     elif kind != "plain":
         vectors = vectors - vectors.mean(0)
-    if kind == "dot":
+    if kind in ("dot", "unit once"):
         return vectors @ vectors.T
     if kind == "old lengths":
         return vectors @ vectors.T / (lengths @ lengths.T)
@@ -366,6 +368,7 @@ WRONG = {
     "09.pooler_gradient": [
         Wrong("without the slope of tanh", _pooled("no slope"), "slope of tanh is missing"),
         Wrong("1 - tanh", _pooled("no square"), "square is missing"),
+        Wrong("1 - z squared", _pooled("square of z"), "you squared z itself"),
         Wrong("the slope at the state", _pooled("slope of state"), "taken at the state"),
         Wrong("forwards through the weight", _pooled("forwards"), "must be transposed"),
         Wrong("at every token", _pooled("everywhere"), "reads only the first"),
@@ -409,6 +412,7 @@ WRONG = {
         Wrong("nothing subtracted", _centered("plain"), "plain cosines"),
         Wrong("each vector's own mean", _centered("own mean"), "own numbers"),
         Wrong("unit vectors first", _centered("unit first"), "subtract first"),
+        Wrong("unit vectors first, and not again", _centered("unit once"), "no longer of length 1"),
         Wrong("dot products", _centered("dot"), "dot products"),
         Wrong("the old lengths", _centered("old lengths"), "lengths are those before"),
     ],

@@ -19,7 +19,7 @@ from pathlib import Path
 FOLDER = Path(__file__).resolve().parent
 
 _FILMS, _REVIEWS, _NAMES = "--task rotten-tomatoes", "--task reviews-zh", "--task pfr-ner"
-_PAIRS, _ASKED = "--task wiki-pairs --examples 4000", "--task wiki-qa --examples 2000"
+_PAIRS, _ASKED = "--task wiki-pairs --examples 2000", "--task wiki-qa --examples 1000"
 _MINI_EN, _MINI_ZH = "--model bertlearn-mini-en", "--model bertlearn-mini-zh"
 _NEW_EN, _NEW_ZH = "--model scratch:bertlearn-mini-en", "--model scratch:bertlearn-mini-zh"
 _MINI, _QUIET = "--rate 2e-4", "--no-baselines"
@@ -43,12 +43,14 @@ COMMANDS: dict[str, str] = {
         for who, model in (("mini", _MINI_EN), ("scratch", _NEW_EN))
     },
     # Chinese.
-    "reviews-mini": f"{_REVIEWS} {_MINI_ZH} {_MINI} --seeds 2 --epochs 2",
+    "reviews-mini": f"{_REVIEWS} {_MINI_ZH} {_MINI} --epochs 2",
     "reviews-scratch": f"{_REVIEWS} {_NEW_ZH} {_MINI} --epochs 2 {_QUIET}",
     # The rate is the best on validation of 2e-4, 5e-4 and 1e-3 (the mini, 3,000 sentences, one
     # seed); scratch was not searched for one.
     "names-mini": f"{_NAMES} {_MINI_ZH} --rate 1e-3",
     "names-scratch": f"{_NAMES} {_NEW_ZH} --rate 1e-3 {_QUIET}",
+    "names-mini-3000": f"{_NAMES} {_MINI_ZH} --rate 1e-3 --examples 3000 {_QUIET}",
+    "names-scratch-3000": f"{_NAMES} {_NEW_ZH} --rate 1e-3 --examples 3000 {_QUIET}",
     # Pairs and questions.
     "pairs-minilm": f"{_PAIRS} --model minilm",
     "pairs-mini": f"{_PAIRS} {_MINI_EN} {_MINI} {_QUIET}",
