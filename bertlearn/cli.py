@@ -513,6 +513,10 @@ def grade(
         int | None,
         typer.Option(min=0, max=2**31 - 1, help="Draw the inputs as a report's seed did."),
     ] = None,
+    sandbox: Annotated[
+        str,
+        typer.Option(metavar="KIND", help="auto, landlock, bwrap, or none: only for trusted work."),
+    ] = "auto",
 ) -> None:
     """Grade an exercise: points for each question, and the reason for each loss.
 
@@ -520,7 +524,7 @@ def grade(
     """
     from bertlearn.grading.command import grade_command
 
-    raise typer.Exit(grade_command(notebook, json, html, seed))
+    raise typer.Exit(grade_command(notebook, json, html, seed, sandbox))
 
 
 exercises = typer.Typer(help="Make the exercises from their masters in solutions/.")

@@ -1131,6 +1131,7 @@ replay = Check(
     ("bpe_encode",),
     difficulty=2,
     minutes=15,
+    forbids=("tokenizers.models.BPE",),
     reminder="The order of the list decides, not the length of a piece.",
 )
 
@@ -1226,6 +1227,7 @@ viterbi = Check(
     ("best_path",),
     difficulty=3,
     minutes=25,
+    forbids=("tokenizers.models.Unigram",),
     reminder="For each place in the word keep the best way to get there, and where it came from.",
 )
 
@@ -1534,6 +1536,7 @@ hunt = Check(
     difficulty=2,
     minutes=15,
     hides=("tokenization.wordpiece", "tokenization.tokenize"),
+    forbids=("tokenizers.models.WordPiece",),
     reminder="There is more than one. Follow one short word through the loops, line by line.",
 )
 
@@ -1699,6 +1702,7 @@ windows = Check(
     ("windows",),
     difficulty=3,
     minutes=20,
+    hides=("finetuning.answer_windows",),
     reminder="Draw a text of ten tokens and windows of four that share one.",
 )
 

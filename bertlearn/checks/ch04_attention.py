@@ -337,6 +337,7 @@ backward = Check(
     ("softmax_backward",),
     difficulty=3,
     minutes=20,
+    forbids=("aten::_softmax_backward", "autograd"),
     reminder="The weights of a row sum to 1, so the gradients of its scores must sum to 0.",
 )
 
@@ -399,7 +400,12 @@ cross = Check(
     ("cross_attention",),
     difficulty=3,
     minutes=20,
-    forbids=("aten::scaled_dot_product", "aten::_scaled_dot_product"),
+    forbids=(
+        "aten::scaled_dot_product",
+        "aten::_scaled_dot_product",
+        "torch.nn.functional.scaled_dot_product_attention",
+        "torch.nn.MultiheadAttention",
+    ),
     reminder="The first sentence asks (query), the second answers (key and value).",
 )
 
@@ -462,7 +468,13 @@ hunt = Check(
     ("multi_head",),
     difficulty=2,
     minutes=15,
-    forbids=("aten::scaled_dot_product", "aten::_scaled_dot_product"),
+    hides=("attention.split_heads", "attention.merge_heads"),
+    forbids=(
+        "aten::scaled_dot_product",
+        "aten::_scaled_dot_product",
+        "torch.nn.functional.scaled_dot_product_attention",
+        "torch.nn.MultiheadAttention",
+    ),
     reminder="Change one token of the input. Which outputs may change, in which slices?",
 )
 

@@ -1059,7 +1059,7 @@ pre_norm = Check(
     ("pre_norm_layer",),
     difficulty=2,
     minutes=15,
-    forbids=("aten::_transformer_encoder_layer_fwd",),
+    forbids=("aten::_transformer_encoder_layer_fwd", "torch.nn.TransformerEncoderLayer"),
     reminder="Draw the line from x to the output: in pre-LN nothing but sums stands on it.",
 )
 
@@ -1190,7 +1190,7 @@ norm_backward = Check(
     ("layer_norm_backward",),
     difficulty=4,
     minutes=30,
-    forbids=("aten::native_layer_norm",),
+    forbids=("aten::native_layer_norm", "autograd"),
     reminder=(
         "LayerNorm ignores a shift and a stretch of x, so the gradient of x must sum to 0 and be "
         "at right angles to the normalized x."
@@ -1303,6 +1303,7 @@ sublayer_bug = Check(
     ("add_and_norm",),
     difficulty=2,
     minutes=15,
+    hides=("encoder.AddNorm",),
     reminder="BERT's order is dense, dropout, sum, LayerNorm, with eps 1e-12.",
 )
 

@@ -980,6 +980,7 @@ hunt = Check(
     ("masked_loss",),
     difficulty=2,
     minutes=15,
+    hides=("model.masked_lm_loss",),
     reminder="Work the loss out by hand for one target in four places.",
 )
 

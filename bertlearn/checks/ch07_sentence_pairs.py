@@ -451,6 +451,7 @@ rows = Check(
     ("pair_batch",),
     difficulty=2,
     minutes=20,
+    hides=("pretraining.pair_row", "pretraining.collate"),
     reminder="Write one row on paper: [CLS] A [SEP] B [SEP] [PAD] ..., and below it the segments.",
 )
 

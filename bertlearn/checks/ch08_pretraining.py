@@ -1125,7 +1125,7 @@ adamw = Check(
     ("adamw_step",),
     difficulty=3,
     minutes=25,
-    forbids=("aten::_fused_adam",),
+    forbids=("aten::_fused_adam", "torch.optim.Adam"),
     reminder="At the first step with correction, every weight moves by the rate, whatever its "
     "gradient.",
 )

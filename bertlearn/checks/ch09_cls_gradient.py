@@ -515,6 +515,7 @@ pooler = Check(
     ("pooler_gradient",),
     difficulty=3,
     minutes=20,
+    forbids=("aten::tanh_backward", "autograd"),
     reminder="score = direction . tanh(weight h + bias), of the first token only.",
 )
 

@@ -1885,6 +1885,7 @@ bug_question = Check(
     ("tagging_loss",),
     difficulty=3,
     minutes=25,
+    hides=("model.classification_loss",),
     reminder="There are three mistakes: in what goes in, in what counts, in what is divided by.",
 )
 

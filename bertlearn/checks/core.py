@@ -75,7 +75,8 @@ class Check:
         minutes: how long a learner may expect to take.
         hides: definitions of the package ("attention.split_heads") that do not exist while a
             learner's answer is judged.
-        forbids: torch operators ("aten::_softmax") that an answer may not call, by prefix.
+        forbids: what an answer may not call: torch operators by prefix ("aten::_softmax"),
+            definitions of a library ("torch.optim.Adam"), "autograd".
         seconds: how long one call of the answer may take.
         reminder: said after any failure of this check.
     """

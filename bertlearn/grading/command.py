@@ -6,7 +6,8 @@ import sys
 import traceback
 from pathlib import Path
 
-from bertlearn.grading.errors import NotebookError
+from bertlearn.grading.errors import NotebookError, SandboxError
+from bertlearn.grading.folders import DISK_FULL, disk_full
 
 __all__ = ["build_command", "grade_command", "start_command"]
 
@@ -14,9 +15,16 @@ FULL, LESS, UNREADABLE, BROKEN = 0, 1, 2, 3
 
 
 def grade_command(
-    notebook: Path, json_file: Path | None, html_file: Path | None, seed: int | None
+    notebook: Path,
+    json_file: Path | None,
+    html_file: Path | None,
+    seed: int | None,
+    sandbox: str = "auto",
 ) -> int:
     """Grade, print the table, write the files.
+
+    Args:
+        sandbox: as in `isolation.choose`.
 
     Returns:
         0 full marks, 1 below, 2 no readable exercise, 3 the grader itself failed.
@@ -26,22 +34,30 @@ def grade_command(
             print(f"bertlearn: there is no folder {file.parent} for the report", file=sys.stderr)
             return UNREADABLE
     try:
+        from bertlearn.grading.isolation import NO_SANDBOX, choose
         from bertlearn.grading.processes import starter
 
-        starter()  # its import of torch and ours run side by side
+        kind = choose(sandbox)
+        if kind == "none":
+            print(f"bertlearn: {NO_SANDBOX}", file=sys.stderr)
+        starter(kind)  # its import of torch and ours run side by side
+        from bertlearn.grading.client import Limits
         from bertlearn.grading.judge import grade
         from bertlearn.grading.report import as_json, write
 
-        report = grade(notebook, seed)
+        report = grade(notebook, seed, Limits(sandbox=kind))
         _say(report.text())
         if json_file is not None:
             write(json_file, as_json(report))
         if html_file is not None:
             write(html_file, report.html())
-    except NotebookError as error:
+    except (NotebookError, SandboxError) as error:
         print(f"bertlearn: {error}", file=sys.stderr)
         return UNREADABLE
     except Exception as error:
+        if disk_full(error):
+            print(f"bertlearn: {DISK_FULL}", file=sys.stderr)
+            return BROKEN
         traceback.print_exc()
         print(f"bertlearn: the grader failed, not your notebook: {error}", file=sys.stderr)
         return BROKEN

@@ -12,9 +12,10 @@ from bertlearn import checks
 from bertlearn.checks import Check, Failed
 from bertlearn.grading.client import Limits
 from bertlearn.grading.errors import NotebookError
+from bertlearn.grading.isolation import choose
 from bertlearn.grading.notebook import Notebook, read
 from bertlearn.grading.report import Question, Report
-from bertlearn.grading.standins import Session
+from bertlearn.grading.standins import Past, Session
 
 __all__ = ["grade", "questions"]
 
@@ -34,8 +35,11 @@ def grade(path: str | Path, seed: int | None = None, limits: Limits | None = Non
 
     Raises:
         NotebookError: if it cannot be read or is no exercise.
+        SandboxError: if the limits ask for a sandbox that is not there.
         GraderError: if the grader itself fails.
     """
+    limits = limits or Limits()
+    choose(limits.sandbox)
     begin = time.monotonic()
     notebook = read(path)
     asked = questions(notebook.exercise) if notebook.exercise else []
@@ -49,12 +53,12 @@ def grade(path: str | Path, seed: int | None = None, limits: Limits | None = Non
     seed = secrets.randbelow(1 << 31) if seed is None else seed
     report = Report(notebook.path.name, notebook.exercise, seed)
     sessions: dict[tuple, Session] = {}
-    deadly: dict[int, str] = {}
+    past = Past()
     try:
         for check in asked:
             key = (check.hides, check.forbids)
             if key not in sessions:
-                sessions[key] = Session(notebook.cells, *key, limits or Limits(), deadly)
+                sessions[key] = Session(notebook.cells, *key, limits, past)
             report.questions.append(_judge(check, sessions[key], notebook, seed))
     finally:
         for session in sessions.values():

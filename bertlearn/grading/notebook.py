@@ -15,6 +15,9 @@ from bertlearn.grading.errors import NotebookError
 __all__ = ["Cell", "Notebook", "read"]
 
 MAX_BYTES = 50 << 20
+MAX_CELL = 20_000  # characters: what is longer runs as it is, no one looks into it first
+MAX_MAGICS = 50
+MAGIC = re.compile(r"^[ \t]*[%!?]|\?$|=[ \t]*[%!]", re.M)
 CALL = re.compile(r"""\bcheck\(\s*['"](\d\d\.\w+)""")
 
 
@@ -52,7 +55,7 @@ class Notebook:
     def defining(self, name: str) -> list[int]:
         """Numbers of the cells whose text seems to define a name, even if it does not parse."""
         words = re.compile(
-            rf"^\s*(?:def|class|async def)\s+{re.escape(name)}\b|^{re.escape(name)}\s*[:=]", re.M
+            rf"^[ \t]*(?:def|class|async def)\s+{re.escape(name)}\b|^{re.escape(name)}\s*[:=]", re.M
         )
         return [cell.number for cell in self.cells if words.search(cell.text)]
 
@@ -123,6 +126,8 @@ def _source(cell: dict) -> str:
 
 def _python(source: str) -> str:
     """Magics and shell lines become calls, as in Jupyter; plain Python stays as it is."""
+    if len(source) > MAX_CELL or len(MAGIC.findall(source)) > MAX_MAGICS:
+        return source
     try:
         ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -146,6 +151,8 @@ def _is_check(cell: dict) -> bool:
     """Whether a cell only asks for a verdict: the judge has its own."""
     if _grader(cell).get("grade") is True and _grader(cell).get("solution") is not True:
         return True
+    if len(_source(cell)) > MAX_CELL:
+        return False
     try:
         body = ast.parse(_source(cell)).body
     except (SyntaxError, ValueError, RecursionError, MemoryError):

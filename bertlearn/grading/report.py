@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bertlearn.checks.core import Result
+from bertlearn.grading.isolation import NO_SANDBOX
 
 __all__ = ["Question", "Report", "write"]
 
@@ -85,9 +86,9 @@ class Report:
     @property
     def isolation(self) -> str:
         """A sentence on what held while the notebook ran."""
-        if any(measure.startswith("Landlock") for measure in self.sandbox):
+        if any(measure.startswith(("Landlock", "bubblewrap")) for measure in self.sandbox):
             return f"run in isolation ({', '.join(self.sandbox)})"
-        return "no sandbox on this system: grade only work you trust"
+        return NO_SANDBOX
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
