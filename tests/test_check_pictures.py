@@ -50,7 +50,9 @@ def pictures(html: str) -> list[str]:
 
 
 def test_a_wrong_mask_is_drawn_beside_the_right_one():
-    wrong = run(find("04.causal_mask"), [lambda mask: mask.bool()[:, None, None].expand(-1, 1, 6, 6)])
+    wrong = run(
+        find("04.causal_mask"), [lambda mask: mask.bool()[:, None, None].expand(-1, 1, 6, 6)]
+    )
     texts = pictures(as_html(wrong))
     assert len(texts) == 2
     assert texts[0].startswith("expected at [0, 0]: 6 by 6 numbers as colors, from 0 to 1")

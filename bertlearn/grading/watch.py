@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import re
 import time
@@ -57,7 +58,7 @@ def digest(notebook: Notebook, needs: Sequence[str]) -> str:
         for cell in notebook.cells:
             if cell.number not in text and (wanted & defines[cell.number] or _broken(cell.source)):
                 text[cell.number] = cell.source
-                wanted |= set(re.findall(r"\w+", cell.source))
+                wanted |= _named(cell.source)
                 found = True
     ordered = "\0".join(cell.source for cell in notebook.cells if cell.number in text)
     return hashlib.sha256(ordered.encode("utf-8", "replace")).hexdigest()
@@ -66,6 +67,15 @@ def digest(notebook: Notebook, needs: Sequence[str]) -> str:
 def _bound(source: str) -> set[str]:
     imported = re.findall(r"^(?:from\s+\S+\s+)?import\s+(.*)", source, re.M)
     return set(definitions(source)) | set(re.findall(r"\w+", " ".join(imported)))
+
+
+def _named(source: str) -> set[str]:
+    """Names in a cell's code; all its words if it does not parse."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return set(re.findall(r"\w+", source))
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
 
 
 def _broken(source: str) -> bool:
