@@ -1,4 +1,4 @@
-"""Material for the tests of the learner's road: a classroom with real exercises, answers for them."""
+"""Material for the tests of the learner's road: a classroom with real exercises, and answers."""
 
 from __future__ import annotations
 
