@@ -20,8 +20,9 @@ from grading_material import cell, notebook
 from bertlearn import checks
 from bertlearn.cli import main
 from bertlearn.grading import grade
+from bertlearn.grading.copies import start
 from bertlearn.grading.errors import ExerciseError
-from bertlearn.grading.exercises import build, differences, render, start
+from bertlearn.grading.exercises import build, differences, render
 from bertlearn.grading.judge import questions
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -150,7 +151,8 @@ def test_an_answer_becomes_a_stub(tmp_path):
         "    # YOUR CODE HERE\n    raise NotImplementedError()"
     )
     assert made["cells"][0]["metadata"]["deletable"] is False
-    assert made["metadata"]["bertlearn"] == {"exercise": "97"}
+    own = made["metadata"]["bertlearn"]
+    assert own["exercise"] == "97" and len(own["given"].split()) == len(made["cells"])
 
 
 def test_a_bug_hunt_keeps_its_bug(tmp_path):
@@ -249,7 +251,7 @@ def test_start_lists_and_explains(classroom, capsys, monkeypatch):
 
 def test_start_without_exercises_says_where_they_are(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("bertlearn.grading.exercises.HOME", tmp_path)
+    monkeypatch.setattr("bertlearn.grading.road.HOME", tmp_path)
     if any((folder / "exercises").exists() for folder in tmp_path.parents):
         pytest.skip("there is a folder exercises above the temporary one")
     code, _, err = command("start", "04", capsys=capsys)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import sys
 from typing import Any
 
 from bertlearn.checks.core import REGISTRY, Check, CheckFailed, Failed, Result, Toolbox, run
@@ -62,8 +64,11 @@ def check(check_id: str, *implementations: Any, seed: int = 0) -> Result:
     Returns:
         the `Result`, with ``.points`` and ``.max``.
     """
-    result = run(find(check_id), implementations, seed)
-    from bertlearn.checks.show import show
+    from bertlearn.checks.show import in_notebook, show
+    from bertlearn.progress import note_check
 
+    with contextlib.redirect_stderr(sys.stdout):  # nbgrader takes all points for a line on stderr
+        result = run(find(check_id), implementations, seed)
     show(result)
+    note_check(check_id, result.points, result.max, result.tried, in_notebook())
     return result

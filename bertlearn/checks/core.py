@@ -35,6 +35,7 @@ __all__ = [
 ]
 
 REGISTRY: dict[str, Check] = {}
+UNWRITTEN = "not written yet"
 
 
 class Failed(AssertionError):
@@ -42,11 +43,19 @@ class Failed(AssertionError):
 
     Attributes:
         expected, got: what to show side by side, where that helps; short text.
+        picture: the same two as tensors of one shape, where a picture of them helps.
     """
 
-    def __init__(self, message: str, *, expected: str = "", got: str = ""):
+    def __init__(
+        self,
+        message: str,
+        *,
+        expected: str = "",
+        got: str = "",
+        picture: tuple[Tensor, Tensor] | None = None,
+    ):
         super().__init__(message)
-        self.expected, self.got = expected, got
+        self.expected, self.got, self.picture = expected, got, picture
 
 
 class CheckFailed(AssertionError):
@@ -203,18 +212,16 @@ class Toolbox:
             self.tensor(got, shape=want.shape, name=name)
         if _near(got, want, atol, rtol):
             return
+        sides: dict[str, Any] = {"expected": _brief(want), "got": _brief(got)}
+        sides["picture"] = (want.detach(), got.detach())
         for message, wrong in suspects.items():
             wrong = _as_tensor(wrong)
             if wrong.shape == got.shape and _near(got, wrong, atol, rtol):
-                raise Failed(message, expected=_brief(want), got=_brief(got))
+                raise Failed(message, **sides)
         if not torch.isfinite(got.double()).all() and torch.isfinite(want.double()).all():
-            raise Failed(f"{name} holds nan or inf", expected=_brief(want), got=_brief(got))
+            raise Failed(f"{name} holds nan or inf", **sides)
         gap = (got.double() - want.double()).abs().max().item() if got.numel() else math.nan
-        raise Failed(
-            f"{name} differs from what it must be, by up to {gap:.3g}",
-            expected=_brief(want),
-            got=_brief(got),
-        )
+        raise Failed(f"{name} differs from what it must be, by up to {gap:.3g}", **sides)
 
     def equal(
         self,
@@ -312,7 +319,11 @@ def _gradients(out: Any, wanted: list[Tensor], cotangent: Tensor | None) -> list
 
 @dataclass
 class CaseResult:
-    """How one case went."""
+    """How one case went.
+
+    Attributes:
+        picture: what was expected and what came, as tensors; no field: it is not written down.
+    """
 
     title: str
     points: float
@@ -322,14 +333,21 @@ class CaseResult:
     expected: str = ""
     got: str = ""
 
+    def __post_init__(self) -> None:
+        self.picture: tuple[Tensor, Tensor] | None = None
+
 
 @dataclass
 class Result:
-    """How a check went: truthy if every case holds; prints as a table."""
+    """How a check went: truthy if every case holds; prints as a table, in a notebook with a
+    picture of the first case that fails."""
 
     check: Check
     seed: int
     cases: list[CaseResult]
+
+    def __post_init__(self) -> None:
+        self.shown = False  # in a notebook: the last expression of a cell is not shown twice
 
     @property
     def ok(self) -> bool:
@@ -346,11 +364,22 @@ class Result:
         """Points to be had."""
         return float(sum(case.max for case in self.cases))
 
+    @property
+    def tried(self) -> bool:
+        """Whether there was more than a stub that says that it is not written."""
+        return any(case.ok or case.message != UNWRITTEN for case in self.cases)
+
     def __bool__(self) -> bool:
         return self.ok
 
     def __repr__(self) -> str:
         return self.text()
+
+    def _ipython_display_(self) -> None:
+        if not self.shown:
+            from bertlearn.checks.show import show
+
+            show(self)
 
     def text(self) -> str:
         """The table as plain text."""
@@ -388,8 +417,9 @@ def run(check: Check, implementations: Sequence[Any], seed: int = 0) -> Result:
             case.function(Toolbox(seed * 1009 + index), *implementations)
         except Failed as failure:
             row.message, row.expected, row.got = str(failure), failure.expected, failure.got
+            row.picture = failure.picture
         except NotImplementedError:
-            row.message = "not written yet"
+            row.message = UNWRITTEN
         except Exception as error:
             row.message = _told(error)
         else:
