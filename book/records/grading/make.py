@@ -51,23 +51,28 @@ from material import (  # noqa: E402
 )
 
 LIMIT = 150.0  # seconds after which a command is called hung
-TURNS = 5  # of right work, for the times
+TURNS = 3  # of right work, for the times
 ENVIRONMENT = {
     **os.environ,
     **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"),
     "PYTHONPATH": str(ROOT),
     "PYTHONWARNINGS": "ignore",
-    "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
 }
 
 
 # ---- running a command ------------------------------------------------------------------
 def run(command: list[str], cwd: Path) -> dict[str, Any]:
     """Run a command; seconds, exit code, output, and whether something of it is left running."""
+    path = os.pathsep.join([str(Path(command[0]).parent), os.environ["PATH"]])
     before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     with tempfile.TemporaryFile() as out:
         process = subprocess.Popen(
-            command, cwd=cwd, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=out, stderr=out
+            command,
+            cwd=cwd,
+            env={**ENVIRONMENT, "PATH": path},
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
         )
         try:
             code: int | None = process.wait(LIMIT)
@@ -202,7 +207,7 @@ class Otter:
 
     def grade(self, work: dict[str, Any], who: str, file: str) -> dict[str, Any]:
         folder = self.place / "work" / who
-        folder.mkdir(parents=True)
+        (folder / "out").mkdir(parents=True)
         (folder / file).write_text(json.dumps(work), "utf-8")
         command = [self.python, "-m", "otter", "run", "-a", str(self.zip), file, "-o", "out"]
         done = run(command, folder)
