@@ -581,7 +581,7 @@ def progress() -> None:
 
 @app.command()
 def grade(
-    notebook: Annotated[Path, typer.Argument(metavar="NOTEBOOK")],
+    notebook: Annotated[Path, typer.Argument(metavar="NOTEBOOK|FOLDER")],
     json: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the report here.")
     ] = None,
@@ -594,14 +594,46 @@ def grade(
         str,
         typer.Option(metavar="KIND", help="auto, landlock, bwrap, or none: only for trusted work."),
     ] = "auto",
+    csv: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Of a folder: write the table here.")
+    ] = None,
+    feedback: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Of a folder: a page for each notebook.")
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Of a folder: so many at a time.")] = None,
 ) -> None:
     """Grade an exercise: points for each question, and the reason for each loss.
 
-    Exit code 0 at full marks, 1 below, 2 if the notebook cannot be read, 3 if the grader failed.
+    A folder of submissions is graded into a table, with --csv. It holds notebooks, or a folder of
+    them for each learner. The same command again goes on where it was.
+
+    Exit code 0 at full marks, 1 below, 2 if a notebook cannot be read, 3 if the grader failed; of
+    a folder the highest of these.
     """
+    if csv is not None or notebook.is_dir():
+        from bertlearn.grading.command import folder_command
+
+        raise typer.Exit(
+            folder_command(notebook, csv, feedback, jobs, seed, bool(json or html), sandbox)
+        )
+    if feedback is not None or jobs is not None:
+        raise typer.BadParameter("--feedback and --jobs go with a folder and --csv")
     from bertlearn.grading.command import grade_command
 
     raise typer.Exit(grade_command(notebook, json, html, seed, sandbox))
+
+
+@app.command()
+def course(
+    name: Annotated[Path, typer.Argument(metavar="NAME", help="A folder that is not there yet.")],
+) -> None:
+    """Make the folder of a course for nbgrader, with the book's exercises.
+
+    In it: nbgrader generate_assignment 04_attention, and so on. Needs bertlearn[course].
+    """
+    from bertlearn.grading.command import course_command
+
+    raise typer.Exit(course_command(name))
 
 
 exercises = typer.Typer(help="Make the exercises from their masters in solutions/.")

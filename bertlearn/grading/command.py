@@ -7,10 +7,10 @@ import sys
 import traceback
 from pathlib import Path
 
-from bertlearn.grading.errors import NotebookError, SandboxError
+from bertlearn.grading.errors import NotebookError, SandboxError, SubmissionsError
 from bertlearn.grading.folders import DISK_FULL, disk_full
 
-__all__ = ["build_command", "grade_command", "start_command"]
+__all__ = ["build_command", "course_command", "folder_command", "grade_command", "start_command"]
 
 FULL, LESS, UNREADABLE, BROKEN = 0, 1, 2, 3
 
@@ -65,6 +65,46 @@ def grade_command(
         print(f"bertlearn: the grader failed, not your notebook: {error}", file=sys.stderr)
         return BROKEN
     return FULL if report.full else LESS
+
+
+def folder_command(
+    folder: Path,
+    csv: Path | None,
+    feedback: Path | None,
+    jobs: int | None,
+    seed: int | None,
+    of_one: bool,
+    sandbox: str = "auto",
+) -> int:
+    """Grade a folder of submissions into a table.
+
+    Args:
+        of_one: whether a report was asked for that only one notebook has.
+        sandbox: as in `isolation.choose`.
+
+    Returns:
+        as `batch.grade_folder`; 2 if the folder or the places for the results will not do.
+    """
+    from bertlearn.grading.batch import grade_folder
+    from bertlearn.grading.isolation import NO_SANDBOX, choose
+
+    try:
+        if csv is None:
+            raise SubmissionsError(
+                f"{folder} is a folder: give one notebook, or say where the table of all goes, "
+                f"as in --csv scores.csv"
+            )
+        if of_one:
+            raise SubmissionsError(
+                "--json and --html are for one notebook: --feedback DIR makes a page for each"
+            )
+        if choose(sandbox) == "none":
+            print(f"bertlearn: {NO_SANDBOX}", file=sys.stderr)
+        limits = {} if sandbox == "auto" else {"sandbox": sandbox}
+        return grade_folder(folder, csv, feedback, jobs, seed, limits)
+    except (SubmissionsError, SandboxError) as error:
+        print(f"bertlearn: {error}", file=sys.stderr)
+        return UNREADABLE
 
 
 def _say(text: str) -> None:
@@ -157,6 +197,20 @@ def _update_command(chapter: str) -> int:
         print(f"  your own cells {done.own}, kept")
     print(f"  as it was      {_shown(done.kept)}")
     print("If the notebook is open: reload it from the disk before you save it.")
+    return 0
+
+
+def course_command(target: Path) -> int:
+    """Make a course's folder and say what to do in it."""
+    import importlib.util
+
+    from bertlearn.grading.course import make
+
+    assignments = make(target)
+    print(f"{_shown(target)} has {len(assignments)} assignments: {', '.join(assignments)}")
+    if importlib.util.find_spec("nbgrader") is None:
+        print('nbgrader is not installed: pip install "bertlearn[course]"')
+    print(f"There: cd {_shown(target)}; nbgrader generate_assignment {assignments[0]}")
     return 0
 
 

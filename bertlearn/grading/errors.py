@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ExerciseError", "GraderError", "NotebookError", "SandboxError"]
+__all__ = ["ExerciseError", "GraderError", "NotebookError", "SandboxError", "SubmissionsError"]
 
 
 class ExerciseError(ValueError):
@@ -19,3 +19,7 @@ class GraderError(Exception):
 
 class SandboxError(Exception):
     """The sandbox that was asked for is not there; the message says what to do."""
+
+
+class SubmissionsError(ValueError):
+    """A folder of submissions cannot be graded as asked; the message says what to do."""
