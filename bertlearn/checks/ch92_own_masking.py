@@ -14,6 +14,7 @@ from bertlearn.checkpoints.pretrained import find_directory
 from bertlearn.checks.core import Check, Failed, Toolbox
 from bertlearn.data.sources import SourceError
 from bertlearn.data.tasks import load_task
+from bertlearn.data.tasks.records import Classified
 from bertlearn.engine.fill import tokenizer_of
 from bertlearn.masking import IGNORE
 from bertlearn.model import BertForPreTraining
@@ -112,8 +113,8 @@ def _runs(asked: Tensor) -> list[list[int]]:
 
 @mask_spans.case("labels: the true id where one is asked for, -100 elsewhere", points=2)
 def _(t: Toolbox, mask: Any) -> None:
-    for seq in (40, 23):
-        ids, keywords = _texts(t, 6, seq)
+    for seq, vocab in ((40, 8000), (23, 12)):  # a small vocabulary shows which words are drawn
+        ids, keywords = _texts(t, 40, seq, vocab)
         _masked(t, mask, ids, keywords)
 
 
@@ -218,6 +219,23 @@ def _(t: Toolbox, mask: Any) -> None:
         expected="mask 80%, random 10%, kept 10%",
         got=got,
     )
+    _neighbors(t, mask)
+
+
+def _neighbors(t: Toolbox, mask: Any) -> None:
+    """Spans of one token, side by side: each has a fate of its own."""
+    ids, keywords = _texts(t, 60, 63)
+    new, labels = _masked(t, mask, ids, {**keywords, "rate": 0.5, "shares": (1.0, 0.0, 0.0, 0.0)})
+    asked, hidden = labels != IGNORE, new == keywords["mask_id"]
+    both = asked[:, 1:] & asked[:, :-1]
+    unlike = float((hidden[:, 1:] != hidden[:, :-1])[both].float().mean())
+    t.that(
+        unlike > 0.15,
+        "spans that lie side by side have the same fate: draw it when the span is drawn, not for "
+        "each run of chosen tokens",
+        expected="about a third of neighboring spans of one token differ",
+        got=f"{unlike:.0%}",
+    )
 
 
 @mask_spans.case("all chance comes from rng", points=1)
@@ -251,6 +269,7 @@ def _reviews() -> tuple[dict[str, list[str]], BertTokenizer, BertForPreTraining]
         ) from None
     films: dict[str, list[str]] = {}
     for record in (*task.train, *task.valid, *task.test):
+        assert isinstance(record, Classified)
         films.setdefault(record.id.split("/")[0], []).append(record.text)
     model = BertForPreTraining.from_pretrained(MODEL)
     return films, tokenizer_of(find_directory(MODEL)), model.eval()

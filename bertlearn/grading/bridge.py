@@ -31,7 +31,7 @@ class Bridge(nn.Module):
 
     def __init__(self, remote: Any):
         super().__init__()
-        self._remote, self._sent = remote, ()
+        self._remote, self._sent = remote, dict[str, Tensor]()
         for name, value in _state(remote).items():
             self._add(name, value)
 
@@ -63,10 +63,10 @@ class Bridge(nn.Module):
     def send(self) -> None:
         """Give the worker the parameters, if they have changed."""
         state = self.state_dict()
-        now = tuple((id(x), x._version) for x in (*self.parameters(), *self.buffers()))
-        if now != self._sent:
-            self._remote.load_state_dict(state)
-            self._sent = now
+        if self._sent and all(torch.equal(x, self._sent[name]) for name, x in state.items()):
+            return
+        self._remote.load_state_dict(state)
+        self._sent = {name: x.clone() for name, x in state.items()}
 
 
 class _Across(torch.autograd.Function):

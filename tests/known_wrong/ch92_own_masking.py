@@ -34,8 +34,6 @@ def masked(
     ordinary = torch.arange(vocab_size)
     if wrong != "special words":
         ordinary = ordinary[~torch.isin(ordinary, special)]
-    else:
-        ordinary = special[special != mask_id]
     allowed = torch.ones_like(ids).bool() if wrong == "special" else ~torch.isin(ids, special)
     new, labels = (ids if wrong == "in place" else ids.clone()), torch.full_like(ids, -100)
     if wrong == "everywhere":
@@ -83,6 +81,21 @@ def chapters_tokens(ids: Tensor, rng: torch.Generator, **keywords: Any) -> tuple
     return mask_tokens(ids, rng, **keywords)
 
 
+def by_run(ids: Tensor, rng: torch.Generator, **keywords: Any) -> tuple[Tensor, Tensor]:
+    """The spans are right; a fate is drawn for each run of chosen tokens afterwards."""
+    _, labels = masked(ids, rng, **keywords)
+    new, chosen = ids.clone(), labels != -100
+    for row in range(len(ids)):
+        fate = 0.0
+        for place in chosen[row].nonzero()[:, 0].tolist():
+            if not chosen[row, place - 1]:
+                fate = float(torch.rand((), generator=rng))
+            word = torch.randint(5, keywords["vocab_size"], (), generator=rng)
+            put = keywords["mask_id"] if fate < 0.8 else int(word)
+            new[row, place] = put if fate < 0.9 else ids[row, place]
+    return new, labels
+
+
 def nothing_hidden(ids: Tensor, rng: torch.Generator, **keywords: Any) -> tuple[Tensor, Tensor]:
     _, labels = masked(ids, rng, **keywords)
     return ids.clone(), labels
@@ -98,7 +111,8 @@ WRONG = {
         Wrong("labels taken after the blanks were made", _wrong("labels"), "what was put in"),
         Wrong("labels at every word", _wrong("everywhere"), "every token is asked for"),
         Wrong("special tokens hidden", _wrong("special"), "stands at a special token"),
-        Wrong("special tokens as random words", _wrong("special words"), "is drawn as random word"),
+        Wrong("a fate for each run of chosen tokens", by_run, "spans that lie side by side"),
+        Wrong("random words among all ids", _wrong("special words"), "is drawn as random word"),
         Wrong("the budget counts spans", _wrong("spans"), "counts tokens, not spans"),
         Wrong("the last span not cut", _wrong("too many"), "a few tokens too many"),
         Wrong("one random word for a whole span", _wrong("one word"), "repeats one word"),
