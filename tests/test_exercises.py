@@ -89,7 +89,7 @@ def test_graded_cells_agree_with_the_checks(master):
     asked = {check.id: check for check in questions(master.name[:2])}
     found = graded(master)
     assert sorted(found) == sorted(asked), "each question is asked, and once"
-    assert len(asked) >= 5
+    assert len(asked) >= (1 if master.name[:2] in checks.PROJECTS else 5)
     for name, one in found.items():
         check = asked[name]
         call = f'check("{name}", {", ".join(check.needs)}).points'
@@ -104,7 +104,7 @@ def test_an_exercise_holds_no_answer(exercise):
     assert "BEGIN SOLUTION" not in text and "HIDDEN TESTS" not in text
     master = {one["id"]: one for one in cells(ROOT / "solutions" / exercise.name)}
     answers = [c for c in cells(exercise) if c["metadata"].get("nbgrader", {}).get("solution")]
-    assert len(answers) >= 5
+    assert len(answers) >= (1 if exercise.name[:2] in checks.PROJECTS else 5)
     for one in answers:
         assert one["source"] != master[one["id"]]["source"], f"{one['id']} is solved"
         assert "bertlearn" not in one["metadata"]

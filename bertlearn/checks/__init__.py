@@ -16,13 +16,19 @@ CHAPTERS = {
     "03": "ch03_embeddings",
     "04": "ch04_attention",
     "05": "ch05_encoder",
+    "91": "ch91_own_attention",
     "06": "ch06_masked_lm",
     "07": "ch07_sentence_pairs",
     "08": "ch08_pretraining",
+    "92": "ch92_own_masking",
     "09": "ch09_cls_gradient",
     "10": "ch10_finetuning",
     "11": "ch11_gradient_view",
+    "93": "ch93_own_head",
 }
+
+# The projects, one at the end of each part, and the chapter after which each comes.
+PROJECTS = {"91": "05", "92": "08", "93": "11"}
 
 
 def load(chapter: str | None = None) -> dict[str, Check]:

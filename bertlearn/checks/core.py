@@ -85,7 +85,8 @@ class Check:
         hides: definitions of the package ("attention.split_heads") that do not exist while a
             learner's answer is judged.
         forbids: what an answer may not call: torch operators by prefix ("aten::_softmax"),
-            definitions of a library ("torch.optim.Adam"), "autograd".
+            definitions of a library ("torch.optim.Adam"), "autograd"; and "bytes>N" where no
+            tensor that it makes may take more than N bytes.
         seconds: how long one call of the answer may take.
         reminder: said after any failure of this check.
     """
@@ -285,6 +286,20 @@ class Toolbox:
         if remote is not None:
             return remote(inputs, cotangent)
         return local_parameter_vjp(module, inputs, cotangent)
+
+    def module(self, piece: Any) -> Any:
+        """An answer's ``nn.Module`` as a part of a model of the case's own: called, loaded and
+        trained with it. One that lives in another process is bridged (`bertlearn.grading.bridge`).
+
+        Raises:
+            Failed: if it is no module.
+        """
+        bridge = getattr(piece, "__bertlearn_module__", None)
+        if bridge is not None:
+            return bridge()
+        if not isinstance(piece, torch.nn.Module):
+            raise Failed(f"a torch.nn.Module is needed here, not {_kind(piece)}")
+        return piece
 
 
 def local_vjp(function: Any, inputs: Sequence[Any], cotangent: Tensor | None) -> list[Tensor]:

@@ -12,6 +12,7 @@ import importlib
 from collections.abc import Sequence
 from typing import Any
 
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bertlearn.checks.core import Failed, local_parameter_vjp, local_vjp
@@ -24,13 +25,16 @@ YOURSELF = ": here the task is to write that yourself"
 # What all ways to a gradient go through: backwards, and forwards.
 AUTOGRAD = ("torch.autograd._engine_run_backward", "torch.autograd.forward_ad.make_dual")
 
+MOST = "bytes>"
+
 
 class Forbid(TorchDispatchMode):
     """Refuse things for the length of a ``with`` block.
 
     Args:
         names: operators of torch, by the beginning of their names ("aten::_softmax");
-            definitions of a library ("torch.optim.Adam", "numpy.interp"); "autograd".
+            definitions of a library ("torch.optim.Adam", "numpy.interp"); "autograd"; results of
+            more than so many bytes ("bytes>1000000").
     """
 
     def __init__(self, names: Sequence[str]):
@@ -38,6 +42,8 @@ class Forbid(TorchDispatchMode):
         self.prefixes = tuple(name for name in names if "::" in name)
         self.definitions = [name for name in names if "." in name]
         self.autograd = "autograd" in names
+        sizes = [int(name.removeprefix(MOST)) for name in names if name.startswith(MOST)]
+        self.most = min(sizes, default=None)
         self.replaced = contextlib.ExitStack()
 
     def __enter__(self) -> Forbid:
@@ -61,7 +67,15 @@ class Forbid(TorchDispatchMode):
         if func.name().startswith(self.prefixes):
             name = func.name().removeprefix("aten::").lstrip("_")
             raise Failed(f"your code calls torch's own {name}{YOURSELF}")
-        return func(*args, **(kwargs or {}))
+        result = func(*args, **(kwargs or {}))
+        if self.most is not None and isinstance(result, Tensor):
+            size = result.untyped_storage().nbytes()  # of a view: what it is a view of
+            if size > self.most:
+                raise Failed(
+                    f"your code makes a tensor {tuple(result.shape)} of {size:,} bytes, in one "
+                    f"piece: here no tensor may take more than {self.most:,}"
+                )
+        return result
 
 
 def _replace(stack: contextlib.ExitStack, name: str, said: str) -> None:

@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import queue
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bertlearn.grading.errors import GraderError
+from bertlearn.grading.folders import remove
 
 __all__ = ["Crew"]
 
@@ -134,7 +134,7 @@ class Crew:
             judge.end()
         for thread in self.threads:
             thread.join()
-        shutil.rmtree(self.scratch, ignore_errors=True)
+        remove(self.scratch)
 
     def grade(self, requests: Sequence[dict[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
         """Verdicts as they come, each with the place of its request.

@@ -7,7 +7,8 @@ equal to nothing, so that no comparison can be answered by an object of the lear
 A case of a check works here as it does in a notebook if it keeps to this: it hands over data
 (tensors, numbers, text, lists, dictionaries, `BertConfig`, `torch.Generator`) or what it got from
 the answer; it takes gradients with ``t.vjp`` and ``t.parameter_vjp``, since no graph crosses the
-line; it sets weights with ``load_state_dict``, since a tensor that it reads is a copy.
+line; it sets weights with ``load_state_dict``, since a tensor that it reads is a copy; it puts an
+answer's module into a model of its own through ``t.module``.
 """
 
 from __future__ import annotations
@@ -241,6 +242,12 @@ class StandIn:
     def __bertlearn_parameter_vjp__(self, inputs: Sequence[Any], cotangent: Tensor | None) -> Any:
         """`Toolbox.parameter_vjp`, in the worker."""
         return self._ask("parameter_vjp", ("args", (tuple(inputs), cotangent)), **_mood())
+
+    def __bertlearn_module__(self) -> Any:
+        """`Toolbox.module`: a module of this process that computes in the worker."""
+        from bertlearn.grading.bridge import Bridge
+
+        return Bridge(self)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
