@@ -126,7 +126,7 @@ def _judged(check: Check, session: Session, there: dict) -> Iterator[Verdict]:
         said, fault = told(result), ""
         if session.fault is not None:
             fault = f"the judge is at fault: {session.fault}"
-        elif result.ok:
+        elif result.points == result.max:
             fault = "false pass: a wrong answer has full marks"
         elif wrong.fragment not in said and IN_PLACE not in said:
             fault = f"not told what is wrong ({wrong.fragment!r}), but: {said.strip()}"

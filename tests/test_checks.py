@@ -154,6 +154,7 @@ def test_wrong_answers_belong_to_checks():
 def test_wrong_answers_are_refused_with_their_message(check_id: str, wrong: Wrong, seed: int):
     result = run(CHECKS[check_id], wrong.all, seed)
     assert not result.ok, f"{check_id} accepts {wrong.name}"
+    assert result.points < result.max or not result.max, f"{check_id} gives {wrong.name} all points"
     assert wrong.fragment in told(result), f"{wrong.name} is told:\n{result.text()}"
 
 

@@ -1405,7 +1405,7 @@ def _(t: Toolbox, whole_words: Any) -> None:
     _same_groups(t, whole_words, tokens, [])
 
 
-@groups.case("Chinese: characters that a word of the list spells", points=2)
+@groups.case("Chinese: characters that a word of the list spells", points=1)
 def _(t: Toolbox, whole_words: Any) -> None:
     words = ["银行", "提高", "利率", "河岸", "我们", "人民", "人民法院", "法院"]
     for text in ("银行提高了利率。", "我们坐在河岸上。", "人民法院的人民"):
@@ -1421,6 +1421,14 @@ def _(t: Toolbox, whole_words: Any) -> None:
         order = [t.choice(parts) for _ in range(7)]
         tokens = ["[CLS]", *(token for part in order for token in part), "[SEP]"]
         _same_groups(t, whole_words, tokens, words)
+
+
+@groups.case("what is a Chinese character, with no special token around", points=1)
+def _(t: Toolbox, whole_words: Any) -> None:
+    # The ends of the range; and letters, which are none, though the list has words with them.
+    words = ["一个", "\u9fff\u9fff", "t恤", "卡t", "个人"]
+    for text in ("一个人", "个\u9fff\u9fff", "t恤", "卡t", "卡t恤一个"):
+        _same_groups(t, whole_words, list(text), words)
 
 
 spans = Check(
@@ -1686,7 +1694,7 @@ def _same_fertility(t: Toolbox, function: Any, rows: list[list[str]]) -> None:
 def _(t: Toolbox, fertility: Any) -> None:
     rows = [
         ["[CLS]", "the", "ju", "##ry", "[UNK]", ".", "[SEP]", "[PAD]"],
-        ["[CLS]", "un", "##il", "##ater", "##al", "[SEP]"],
+        ["[CLS]", "un", "##il", "##ater", "##al", "[MASK]", "[SEP]"],
     ]
     _same_fertility(t, fertility, rows)
 

@@ -784,6 +784,15 @@ def _(t: Toolbox, embed: Any) -> None:
         "the vectors of three sentences of five tokens",
         suspects=_still_there(ids, types, tables),
     )
+    faint = {k: x if k in ("gain", "shift") else 1e-3 * x for k, x in tables.items()}
+    total = _total(ids, types, faint)
+    t.close(
+        embed(ids, types, faint, 0.0),
+        _norm(total, faint, 1e-12),
+        "the vectors of faint embeddings",
+        atol=1e-3,
+        suspects={"eps is torch's default, 1e-5: BERT's is 1e-12": _norm(total, faint, 1e-5)},
+    )
 
 
 @hunt.case("dropout comes last", points=1)
@@ -953,6 +962,14 @@ def _(t: Toolbox, shift_matrix: Any) -> None:
             said: start @ wrong.double().T for said, wrong in _shift_mistakes(k, hidden).items()
         },
     )
+    far = t.integer(2000, 3000)
+    t.close(
+        t.tensor(shift_matrix(far, 24), name="shift_matrix").double(),
+        _shift(far, 24).double(),
+        f"shift_matrix({far}, 24)",
+        atol=2e-3,
+        suspects={said: wrong.double() for said, wrong in _shift_mistakes(far, 24).items()},
+    )
 
 
 @shift.case("a negative k undoes it; two steps make one", points=1)
@@ -992,7 +1009,7 @@ def _small_tables(t: Toolbox, small: int, hidden: int) -> dict[str, Tensor]:
     }
 
 
-@factorized.case("sum and LayerNorm at the small width, then the map", points=2)
+@factorized.case("sum and LayerNorm at the small width, then the map", points=1)
 def _(t: Toolbox, embed: Any, count: Any) -> None:
     small, hidden = 6, 16
     tables = _small_tables(t, small, hidden)
@@ -1018,6 +1035,26 @@ def _(t: Toolbox, embed: Any, count: Any) -> None:
             "positions are not added": (
                 _norm(total - tables["position"][:5], tables, 1e-12) @ up.T + bias
             ),
+        },
+    )
+
+
+@factorized.case("faint vectors come out at full size", points=1)
+def _(t: Toolbox, embed: Any, count: Any) -> None:
+    tables = _small_tables(t, 6, 16)
+    for name in ("word", "position", "token_type"):
+        tables[name] = 1e-3 * tables[name]
+    ids, types = t.ids(13, 3, 5), t.ids(2, 3, 5)
+    total, up, bias = _total(ids, types, tables), tables["projection"], tables["bias"]
+    t.close(
+        embed(ids, types, tables),
+        _norm(total, tables, 1e-12) @ up.T + bias,
+        "factorized_embeddings(...) of faint embeddings",
+        atol=1e-3,
+        suspects={
+            "eps is torch's default, 1e-5: BERT's is 1e-12": (
+                _norm(total, tables, 1e-5) @ up.T + bias
+            )
         },
     )
 
@@ -1255,7 +1292,7 @@ def _width_suspects(*given: Any) -> dict[str, Any]:
 
 @choose_width.case("eight rows of width four, five budgets, by hand", points=1)
 def _(t: Toolbox, choose_width: Any) -> None:
-    for budget in (13, 17, 18, 39, 40):  # 8 * 4 + 8 = 40 for the plain layer
+    for budget in (3, 13, 17, 18, 39, 40):  # 8 * 4 + 8 = 40 for the plain layer
         given = (5, 2, 1, 4, budget)
         t.decision(choose_width(*given), _width(*given), suspects=_width_suspects(*given))
 
@@ -1267,6 +1304,6 @@ def _(t: Toolbox, choose_width: Any) -> None:
         rows, hidden = sum(sizes[:3]), sizes[3]
         plain, step = rows * hidden + 2 * hidden, rows + 2 + hidden
         exact = t.integer(1, hidden // 2) * step + hidden
-        for budget in (plain, plain - 1, 2 * plain, exact, exact - 1, hidden + step - 1):
+        for budget in (plain, plain - 1, 2 * plain, exact, exact - 1, hidden + step - 1, 1):
             given = (*sizes, budget)
             t.decision(choose_width(*given), _width(*given), suspects=_width_suspects(*given))

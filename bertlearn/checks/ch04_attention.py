@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -434,7 +435,7 @@ def _(t: Toolbox, cross_attention: Any) -> None:
 
 @cross.case("each head mixes the second sentence's values, padding left out", points=3)
 def _(t: Toolbox, cross_attention: Any) -> None:
-    x, memory = t.randn(2, 4, 12), t.randn(2, 7, 12)
+    x, memory = t.randn(2, 5, 12), t.randn(2, 7, 12)
     w = {name: t.randn(12, 12) / 3 for name in ("query", "key", "value")}
     real = torch.ones(2, 7, dtype=torch.int64)
     real[1, t.integer(2, 5) :] = 0
@@ -798,15 +799,19 @@ def _diagnosis_suspects(*given: Any) -> dict[str, Any]:
 
 def _hurt(t: Toolbox, queries: int, keys: int, size: int) -> tuple[Tensor, Tensor, Tensor]:
     """Queries, keys, and a mask in which each query sees some keys, and not all."""
-    seen = torch.rand(queries, keys, generator=t.generator) < 0.7
-    seen[:, 0], seen[:, -1] = True, False
-    return 1.5 * t.randn(queries, size), 1.5 * t.randn(keys, size), seen
+    while True:  # until no two causes look alike
+        seen = torch.rand(queries, keys, generator=t.generator) < 0.7
+        seen[:, 0], seen[:, -1] = True, False
+        query, key = 1.5 * t.randn(queries, size), 1.5 * t.randn(keys, size)
+        made = [_caused(query, key, seen, cause) for cause in CAUSES]
+        if all((a - b).abs().max() > 0.05 for a, b in itertools.combinations(made, 2)):
+            return query, key, seen
 
 
 @diagnose.case("each cause in turn, any numbers of queries and keys", points=2)
 def _(t: Toolbox, diagnose: Any) -> None:
     for cause in (*CAUSES, *CAUSES):
-        queries = t.integer(4, 9)
+        queries = t.integer(5, 9)
         query, key, seen = _hurt(t, queries, queries + t.choice([-2, 1, 3]), t.integer(2, 12))
         given = (query, key, seen, _caused(query, key, seen, cause))
         t.decision(

@@ -853,33 +853,52 @@ def _(t: Toolbox, against_majority: Any) -> None:
         )
 
 
-@gain.case("the interval of the gain", points=3)
-def _(t: Toolbox, against_majority: Any) -> None:
-    predicted, labels = _predictions(t, t.integer(150, 400))
+def _interval_suspects(predicted: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """The intervals that usual slips lead to."""
     accuracy, majority, *want = _gain(predicted, labels)
     n, mean = len(labels), accuracy - majority
     alone = 1.96 * math.sqrt(accuracy * (1 - accuracy) / n)
     added = 1.96 * math.sqrt((accuracy * (1 - accuracy) + majority * (1 - majority)) / n)
-    spread = (want[1] - want[0]) / 2 * math.sqrt(n)
+    half = (want[1] - want[0]) / 2
+    spread, sample = half * math.sqrt(n), half * math.sqrt(n / (n - 1))
+    return {
+        "this is the interval of the accuracy: the gain over the majority is asked for": (
+            torch.tensor([accuracy - alone, accuracy + alone])
+        ),
+        "the majority is measured on the same examples: its error belongs to the interval": (
+            torch.tensor([mean - alone, mean + alone])
+        ),
+        "you added two errors as if the examples were different ones: take the difference "
+        "example by example": torch.tensor([mean - added, mean + added]),
+        "this is the spread of single examples: the mean of n is more certain, by root n": (
+            torch.tensor([mean - spread, mean + spread])
+        ),
+        "the standard deviation divides by n here, not by n - 1": (
+            torch.tensor([mean - sample, mean + sample])
+        ),
+    }
+
+
+def _same_interval(t: Toolbox, answer: Any, predicted: Tensor, labels: Tensor) -> None:
     t.close(
-        _four(t, against_majority(predicted, labels))[2:],
-        torch.tensor(want),
+        _four(t, answer(predicted, labels))[2:],
+        torch.tensor(_gain(predicted, labels)[2:]),
         "low and high",
         atol=1e-4,
-        suspects={
-            "this is the interval of the accuracy: the gain over the majority is asked for": (
-                torch.tensor([accuracy - alone, accuracy + alone])
-            ),
-            "the majority is measured on the same examples: its error belongs to the interval": (
-                torch.tensor([mean - alone, mean + alone])
-            ),
-            "you added two errors as if the examples were different ones: take the difference "
-            "example by example": torch.tensor([mean - added, mean + added]),
-            "this is the spread of single examples: the mean of n is more certain, by root n": (
-                torch.tensor([mean - spread, mean + spread])
-            ),
-        },
+        suspects=_interval_suspects(predicted, labels),
     )
+
+
+@gain.case("the interval of the gain", points=2)
+def _(t: Toolbox, against_majority: Any) -> None:
+    _same_interval(t, against_majority, *_predictions(t, t.integer(150, 400)))
+
+
+@gain.case("few examples, and labels that are even or nearly so", points=1)
+def _(t: Toolbox, against_majority: Any) -> None:
+    for labels in ([0, 1, 0, 1, 1, 0], [1, 0, 0, 1, 0, 0, 1, 0, 1, 0]):  # 3 of 6, 4 of 10
+        predicted = torch.tensor([1, 1, 0, 1, 1, 0, 1, 1, 1, 0][: len(labels)])
+        _same_interval(t, against_majority, predicted, torch.tensor(labels))
 
 
 hunt = Check(
@@ -943,7 +962,7 @@ def _(t: Toolbox, sample_pairs: Any) -> None:
 def _(t: Toolbox, sample_pairs: Any) -> None:
     documents, _, _ = _drawn(t)
     count = sum(len(document) - 1 for document in documents)
-    coins, draws = [True] * count, [n % 4 for n in range(count)]
+    coins, draws = [True] * count, [n % 4 + 4 * t.integer(0, 9) for n in range(count)]
     draws[: len(documents[0]) - 1] = [0] * (len(documents[0]) - 1)
     got = [pair[1] for pair in sample_pairs(documents, coins, draws)]
     want = [pair[1] for pair in _sampled(documents, coins, draws)]
@@ -1049,7 +1068,7 @@ def _same_shortcut(t: Toolbox, answer: Any, given: tuple) -> None:
 def _(t: Toolbox, find_shortcut: Any) -> None:
     labels = torch.tensor([0, 0, 0, 1, 1, 0, 0, 1, 1, 1])
     length = torch.tensor([9.0, 8, 7, 2, 1, 9, 8, 2, 1, 3])
-    overlap = torch.tensor([1.0, 2, 3, 2, 4, 1, 4, 1, 4, 2])
+    overlap = torch.tensor([1.0, 2, 3, 3, 5, 3, 1, 4, 5, 2])  # the threshold, 3, occurs
     _same_shortcut(t, find_shortcut, ({"overlap": overlap, "length": length}, labels, 5))
 
 
@@ -1057,14 +1076,14 @@ def _(t: Toolbox, find_shortcut: Any) -> None:
 def _(t: Toolbox, find_shortcut: Any) -> None:
     # Of 100 pairs so many have label 0, and the better rule is right in so many.
     for zeros, right in ((60, 55), (80, 70), (60, 68), (60, 69), (60, 70), (60, 71), (60, 72)):
-        labels = torch.tensor([0, 1, 0, 1, 0] + [0] * zeros + [1] * (100 - zeros))
+        labels = torch.tensor([0, 1, 0, 1] + [0] * zeros + [1] * (100 - zeros))
         features = {}
         for name, good in (("length", right - 4), ("order", right)):
             told = labels.clone()
-            wrong = 5 + torch.randperm(100, generator=t.generator)[: 100 - good]
+            wrong = 4 + torch.randperm(100, generator=t.generator)[: 100 - good]
             told[wrong] = 1 - told[wrong]
             features[name] = 3.0 - told
-        _same_shortcut(t, find_shortcut, (features, labels, 5))
+        _same_shortcut(t, find_shortcut, (features, labels, 4))
 
 
 @find_shortcut.case("a strong one, a weak one, and none", points=3)

@@ -914,7 +914,7 @@ def _(t: Toolbox, word_pool: Any) -> None:
 
 @words.case("a batch of texts of different lengths", points=1)
 def _(t: Toolbox, word_pool: Any) -> None:
-    given = _rows(t, [7, t.integer(3, 6), t.integer(3, 6), 4], 8)
+    given = _rows(t, [7, t.integer(4, 6), 3, 4], 8)
     t.close(word_pool(*given), _pool(*given), "the vectors", suspects=_pool_suspects(*given))
 
 

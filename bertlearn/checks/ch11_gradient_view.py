@@ -708,6 +708,11 @@ def _(t: Toolbox, smoothed_ppmi: Any) -> None:
             f"the values with exponent {exponent}",
             suspects=_ppmi_mistakes(counts, exponent),
         )
+    t.close(
+        t.tensor(smoothed_ppmi(counts), shape=(5, 7)).double(),
+        _ppmi(counts, 0.75),
+        "the values if no exponent is given",
+    )
 
 
 offset = Check(
@@ -915,7 +920,7 @@ def _same_shrinking(t: Toolbox, answer: Any, given: tuple) -> None:
 
 @what_shrinks.case("one number, two steps, by hand", points=1)
 def _(t: Toolbox, what_shrinks: Any) -> None:
-    for scale in (0.5, 1.2, 3.0):
+    for scale in (0.5, 1.2, 1.6, 3.0):
         states = torch.tensor([[0.9], [0.6], [0.8]])  # slopes 0.64 and 0.36 count
         given = (torch.tensor([[scale]]), states, torch.tensor([2.0]))
         _same_shrinking(t, what_shrinks, given)

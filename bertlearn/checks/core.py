@@ -425,7 +425,8 @@ def run(
     Each case has a toolbox of its own, seeded from ``seed`` and the case's place.
 
     Args:
-        stop: end with the first case that does not hold, where only the verdict counts.
+        stop: end with the first case that does not hold and costs points, where it only matters
+            whether there are full marks.
     """
     if check.forbids:
         from bertlearn.checks.forbid import guard
@@ -445,7 +446,7 @@ def run(
         else:
             row.ok, row.points = True, case.points
         results.append(row)
-        if stop and not row.ok:
+        if stop and row.points < row.max:
             break
     return Result(check, seed, results)
 

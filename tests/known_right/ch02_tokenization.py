@@ -171,7 +171,9 @@ def words_backwards_marks(tokens: list, words: list) -> list:
             if len(token) == 1 and 0x4E00 <= ord(token) <= 0x9FFF:
                 for size in range(most, 1, -1):
                     run = tokens[place : place + size]
-                    if len(run) == size and all(len(x) == 1 for x in run) and "".join(run) in known:
+                    if "".join(run) in known and all(
+                        re.fullmatch("[\u4e00-\u9fff]", x) for x in run
+                    ):
                         skip = size - 1
                         break
     return groups
