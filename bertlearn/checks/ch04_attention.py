@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -274,6 +275,7 @@ causal = Check(
     "04.causal_mask",
     "a mask that looks left only",
     ("causal_mask",),
+    kind="implement",
     difficulty=2,
     minutes=10,
     reminder="Draw the mask for three tokens on paper first: rows are queries, columns are keys.",
@@ -335,6 +337,7 @@ backward = Check(
     "04.softmax_backward",
     "the gradient through softmax, by hand",
     ("softmax_backward",),
+    kind="implement",
     difficulty=3,
     minutes=20,
     forbids=("aten::_softmax_backward", "autograd"),
@@ -398,6 +401,7 @@ cross = Check(
     "04.cross_attention",
     "attention from one sentence to another",
     ("cross_attention",),
+    kind="implement",
     difficulty=3,
     minutes=20,
     forbids=(
@@ -437,7 +441,7 @@ def _(t: Toolbox, cross_attention: Any) -> None:
 
 @cross.case("each head mixes the second sentence's values, padding left out", points=3)
 def _(t: Toolbox, cross_attention: Any) -> None:
-    x, memory = t.randn(2, 4, 12), t.randn(2, 7, 12)
+    x, memory = t.randn(2, 5, 12), t.randn(2, 7, 12)
     w = {name: t.randn(12, 12) / 3 for name in ("query", "key", "value")}
     real = torch.ones(2, 7, dtype=torch.int64)
     real[1, t.integer(2, 5) :] = 0
@@ -466,6 +470,7 @@ hunt = Check(
     "04.multi_head_bug",
     "bug hunt: heads that mix tokens",
     ("multi_head",),
+    kind="bug",
     difficulty=2,
     minutes=15,
     hides=("attention.split_heads", "attention.merge_heads"),
@@ -534,6 +539,7 @@ cost = Check(
     "04.attention_cost",
     "what a layer of attention costs, as a function of the sizes",
     ("attention_cost",),
+    kind="predict",
     difficulty=2,
     minutes=10,
     reminder="Heads cut the width into slices; they add none.",
@@ -594,6 +600,7 @@ shares = Check(
     "04.relation_shares",
     "measure what a head looks at",
     ("relation_shares",),
+    kind="measure",
     difficulty=3,
     minutes=25,
     reminder="Each query belongs to one row of weights, which sums to 1; so do the five shares.",
@@ -681,6 +688,7 @@ relative = Check(
     "04.relative_attention",
     "attention that knows how far apart two tokens are",
     ("relative_attention",),
+    kind="implement",
     difficulty=4,
     minutes=30,
     reminder="The bias for query q and key k stands at index clip(k - q, -reach, reach) + reach.",
@@ -739,3 +747,95 @@ def _(t: Toolbox, relative_attention: Any) -> None:
             "the bias does not count": scores.softmax(-1) @ v,
         },
     )
+
+
+diagnose = Check(
+    "04.diagnose",
+    "what is wrong with these weights",
+    ("diagnose",),
+    kind="choose",
+    difficulty=3,
+    minutes=25,
+    reminder="Make the weights that each mistake leads to, and see which are those that you hold.",
+)
+
+CAUSES = ("right", "not scaled", "over queries", "not masked", "masked after softmax")
+
+
+def _caused(query: Tensor, key: Tensor, seen: Tensor, cause: str) -> Tensor:
+    """The weights that a cause leads to."""
+    scores = query @ key.T
+    if cause != "not scaled":
+        scores = scores / math.sqrt(query.shape[-1])
+    if cause not in ("not masked", "masked after softmax"):
+        scores = scores.masked_fill(~seen, torch.finfo(scores.dtype).min)
+    weights = scores.softmax(0 if cause == "over queries" else 1)
+    return weights * seen if cause == "masked after softmax" else weights
+
+
+def _diagnosis(
+    query: Tensor, key: Tensor, seen: Tensor, weights: Tensor, slip: str = ""
+) -> tuple[str, dict[str, float]]:
+    """The cause, and what can be seen of it."""
+    gaps = {one: (weights - _caused(query, key, seen, one)).abs().max() for one in CAUSES}
+    axis = 0 if slip == "columns" else 1
+    off = (weights.sum(axis) - 1).abs()
+    leak = (weights * (seen if slip == "seen" else ~seen)).sum(1)
+    figures = {
+        "hidden": float(leak.mean() if slip == "mean" else leak.max()),
+        "sum": float((weights.sum(axis).mean() - 1).abs() if slip == "average" else off.max()),
+        "error": float(gaps["right"]),
+    }
+    choice = min(gaps, key=lambda one: float(gaps[one]))
+    if slip == "sums" and choice == "masked after softmax":
+        choice = "over queries"
+    if slip == "leaks" and figures["hidden"] < 1e-6 and figures["sum"] < 1e-6:
+        choice = "right"
+    return choice, figures
+
+
+def _diagnosis_suspects(*given: Any) -> dict[str, Any]:
+    return {
+        message: _diagnosis(*given, slip)
+        for slip, message in {
+            "columns": "you summed over the queries: a query's weights are a row",
+            "seen": "you summed the weight on keys that may be seen: on the others it must be 0",
+            "mean": "the mean over queries hides the worst one",
+            "average": "in the mean, rows that are too long and too short cancel out",
+            "sums": "rows that do not sum to 1 have two causes: compare with both",
+            "leaks": "rows that sum to 1 and hide what they must can be wrong all the same: "
+            "compare with the right weights",
+        }.items()
+    }
+
+
+def _hurt(t: Toolbox, queries: int, keys: int, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys, and a mask in which each query sees some keys, and not all."""
+    while True:  # until no two causes look alike
+        seen = torch.rand(queries, keys, generator=t.generator) < 0.7
+        seen[:, 0], seen[:, -1] = True, False
+        query, key = 1.5 * t.randn(queries, size), 1.5 * t.randn(keys, size)
+        made = [_caused(query, key, seen, cause) for cause in CAUSES]
+        if all((a - b).abs().max() > 0.05 for a, b in itertools.combinations(made, 2)):
+            return query, key, seen
+
+
+@diagnose.case("each cause in turn, any numbers of queries and keys", points=2)
+def _(t: Toolbox, diagnose: Any) -> None:
+    for cause in (*CAUSES, *CAUSES):
+        queries = t.integer(5, 9)
+        query, key, seen = _hurt(t, queries, queries + t.choice([-2, 1, 3]), t.integer(2, 12))
+        given = (query, key, seen, _caused(query, key, seen, cause))
+        t.decision(
+            diagnose(*given), _diagnosis(*given), atol=1e-5, suspects=_diagnosis_suspects(*given)
+        )
+
+
+@diagnose.case("as many queries as keys", points=2)
+def _(t: Toolbox, diagnose: Any) -> None:
+    for cause in CAUSES:
+        query, key, seen = _hurt(t, 6, 6, 4)
+        given = (query, key, seen, _caused(query, key, seen, cause))
+        t.decision(
+            diagnose(*given), _diagnosis(*given), atol=1e-5, suspects=_diagnosis_suspects(*given)
+        )

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 __all__ = [
+    "KINDS",
     "REGISTRY",
     "Case",
     "CaseResult",
@@ -36,6 +37,7 @@ __all__ = [
 
 REGISTRY: dict[str, Check] = {}
 UNWRITTEN = "not written yet"
+KINDS = ("implement", "predict", "bug", "measure", "choose")
 
 
 class Failed(AssertionError):
@@ -80,6 +82,9 @@ class Check:
         title: a few words for tables.
         needs: names that are looked up in the learner's notebook, in the order of the cases'
             arguments.
+        kind: what a question asks for, one of `KINDS`: to write a thing; a shape, a count or an
+            expectation as a function of the sizes; a bug found; a measurement; a choice with the
+            figures that it rests on. "" for a definition of the package.
         difficulty: 1 to 5; 0 for a definition of the package, which no one is graded on.
         minutes: how long a learner may expect to take.
         hides: definitions of the package ("attention.split_heads") that do not exist while a
@@ -94,6 +99,7 @@ class Check:
     id: str
     title: str
     needs: tuple[str, ...]
+    kind: str = ""
     difficulty: int = 0
     minutes: int = 0
     hides: tuple[str, ...] = ()
@@ -258,6 +264,46 @@ class Toolbox:
             got=_brief(got),
         )
 
+    def decision(
+        self,
+        got: Any,
+        want: tuple[str, Mapping[str, float]],
+        *,
+        atol: float = 1e-6,
+        rtol: float = 1e-4,
+        suspects: Mapping[str, tuple[str, Mapping[str, float]]] | None = None,
+    ) -> None:
+        """A choice and the figures that it rests on: the figures first, then what follows.
+
+        Args:
+            got: what the implementation returned, ``(choice, {name: number})``.
+            want: what is right.
+            atol, rtol: tolerance of the figures.
+            suspects: for each well-known mistake, the sentence to say and what it leads to.
+        """
+        choice, figures = _decision(got, want[1])
+
+        def near(other: tuple[str, Mapping[str, float]]) -> bool:
+            return choice == other[0] and all(close(name, other[1]) for name in figures)
+
+        def close(name: str, others: Mapping[str, float]) -> bool:
+            return math.isclose(figures[name], others[name], rel_tol=rtol, abs_tol=atol)
+
+        if near(want):
+            return
+        shown = {"expected": _decided(want), "got": _decided((choice, figures))}
+        for message, wrong in (suspects or {}).items():
+            if near(wrong):
+                raise Failed(message, **shown)
+        for name in figures:
+            if not close(name, want[1]):
+                raise Failed(
+                    f"the figure for {name!r} is {figures[name]:.4g}, "
+                    f"it must be {want[1][name]:.4g}",
+                    **shown,
+                )
+        raise Failed(f"your figures are right, but {choice!r} does not follow from them", **shown)
+
     # ---- gradients ----------------------------------------------------------------------
     def vjp(self, function: Any, *inputs: Any, cotangent: Tensor | None = None) -> list[Tensor]:
         """Gradients of ``(function(*inputs) * cotangent).sum()`` with respect to the inputs that
@@ -416,10 +462,16 @@ class Result:
         return "\n".join(lines)
 
 
-def run(check: Check, implementations: Sequence[Any], seed: int = 0) -> Result:
+def run(
+    check: Check, implementations: Sequence[Any], seed: int = 0, *, stop: bool = False
+) -> Result:
     """Run every case of a check on the implementations. Never raises for what they do wrong.
 
     Each case has a toolbox of its own, seeded from ``seed`` and the case's place.
+
+    Args:
+        stop: end with the first case that does not hold and costs points, where it only matters
+            whether there are full marks.
     """
     if check.forbids:
         from bertlearn.checks.forbid import guard
@@ -440,6 +492,8 @@ def run(check: Check, implementations: Sequence[Any], seed: int = 0) -> Result:
         else:
             row.ok, row.points = True, case.points
         results.append(row)
+        if stop and row.points < row.max:
+            break
     return Result(check, seed, results)
 
 
@@ -494,6 +548,31 @@ def _brief(x: Any) -> str:
         return f"{tuple(x.shape)} [{shown}{more}]"
     text = f"{x:.6g}" if isinstance(x, float) else repr(x)
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _decision(got: Any, names: Mapping[str, float]) -> tuple[str, dict[str, float]]:
+    """A choice and its figures, as text and numbers, or a sentence that says what came instead."""
+    if not isinstance(got, tuple) or len(got) != 2:
+        raise Failed(f"return a tuple of two, the choice and its figures, not {_kind(got)}")
+    choice, figures = got
+    if type(choice) is not str:
+        raise Failed(f"the choice must be a str, not {_kind(choice)}")
+    if type(figures) is not dict or set(figures) != set(names):
+        raise Failed(f"the figures must be a dict with a number for each of {', '.join(names)}")
+    numbers = {}
+    for name, value in figures.items():
+        if isinstance(value, Tensor) and type(value) is Tensor and value.numel() == 1:
+            value = value.item()
+        if not _number(value):
+            raise Failed(f"the figure for {name!r} must be a number, not {_kind(value)}")
+        numbers[name] = float(value)
+    return choice, numbers
+
+
+def _decided(decision: tuple[str, Mapping[str, float]]) -> str:
+    """A choice and its figures in one line."""
+    figures = ", ".join(f"{name} {value:.4g}" for name, value in sorted(decision[1].items()))
+    return f"{decision[0]} ({figures})"
 
 
 def arity(function: Any) -> int | None:
