@@ -15,6 +15,7 @@ from torch import nn
 
 from bertlearn import checks
 from bertlearn.checks.forbid import YOURSELF, Forbid
+from tests.known_wrong.ch91_own_attention import PackagesOwn
 
 COPIES: dict[str, list] = {}
 
@@ -34,7 +35,8 @@ def _(word, merges):
     from tokenizers import Tokenizer
     from tokenizers.models import BPE
 
-    pieces = dict.fromkeys([*word, *(a + b for a, b in merges)])
+    letters = word + "".join(a + b for a, b in merges)
+    pieces = dict.fromkeys([*letters, *(a + b for a, b in merges)])
     vocab = {piece: number for number, piece in enumerate(pieces)}
     return Tokenizer(BPE(vocab, list(merges))).encode(word).tokens
 
@@ -205,9 +207,15 @@ def test_copies_are_told(name, answer):
     assert all(YOURSELF in case.message for case in result.cases), result.text()
 
 
+def test_a_project_that_copies_is_told():
+    result = checks.run(checks.find("91.block_attention"), [PackagesOwn])
+    assert not result.points
+    assert YOURSELF in result.cases[0].message, result.text()
+
+
 def test_every_rule_is_tried():
     forbidding = {check.id for check in checks.load().values() if check.points and check.forbids}
-    assert forbidding == set(COPIES)
+    assert forbidding == {*COPIES, "91.block_attention"}
 
 
 def test_the_rules_end_with_the_call():

@@ -1800,7 +1800,7 @@ Cuts = Mapping[str, Sequence[Sequence[str]]]
 
 
 def _arriving(
-    words: Sequence[Sequence[str]], cuts: Cuts, max_length: int, slip: str = ""
+    words: Sequence[Sequence[str]], cuts: Cuts, max_length: int, *, slip: str = ""
 ) -> tuple[str, dict[str, float]]:
     """The tokenizer through which most letters arrive, and each one's share."""
     room = max_length - (0 if slip == "special" else 2)
@@ -1833,7 +1833,7 @@ def _arriving(
 
 def _arriving_suspects(*given: Any) -> dict[str, Any]:
     return {
-        message: _arriving(*given, slip)
+        message: _arriving(*given, slip=slip)
         for slip, message in {
             "unknown": "[UNK] says none of the word's letters: they are lost",
             "marks": "the two signs of ## are no letters of the text",

@@ -1253,7 +1253,7 @@ choose_width = Check(
 
 
 def _width(
-    vocab: int, positions: int, segments: int, hidden: int, budget: int, slip: str = ""
+    vocab: int, positions: int, segments: int, hidden: int, budget: int, *, slip: str = ""
 ) -> tuple[str, dict[str, float]]:
     """Plain, factorized or neither, with the parameters that decide."""
     rows = vocab + positions + segments
@@ -1277,7 +1277,7 @@ def _width(
 
 def _width_suspects(*given: Any) -> dict[str, Any]:
     return {
-        message: _width(*given, slip)
+        message: _width(*given, slip=slip)
         for slip, message in {
             "norm": "the plain layer has a LayerNorm as well: a gain and a shift",
             "bias": "the map has a bias, whatever the width",

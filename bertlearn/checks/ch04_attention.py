@@ -774,7 +774,7 @@ def _caused(query: Tensor, key: Tensor, seen: Tensor, cause: str) -> Tensor:
 
 
 def _diagnosis(
-    query: Tensor, key: Tensor, seen: Tensor, weights: Tensor, slip: str = ""
+    query: Tensor, key: Tensor, seen: Tensor, weights: Tensor, *, slip: str = ""
 ) -> tuple[str, dict[str, float]]:
     """The cause, and what can be seen of it."""
     gaps = {one: (weights - _caused(query, key, seen, one)).abs().max() for one in CAUSES}
@@ -796,7 +796,7 @@ def _diagnosis(
 
 def _diagnosis_suspects(*given: Any) -> dict[str, Any]:
     return {
-        message: _diagnosis(*given, slip)
+        message: _diagnosis(*given, slip=slip)
         for slip, message in {
             "columns": "you summed over the queries: a query's weights are a row",
             "seen": "you summed the weight on keys that may be seen: on the others it must be 0",

@@ -1893,7 +1893,7 @@ def _done(sizes: dict[str, int], slip: str = "") -> int:
 
 
 def _saving(
-    sizes: dict[str, int], options: dict[str, dict[str, int]], what: str, slip: str = ""
+    sizes: dict[str, int], options: dict[str, dict[str, int]], what: str, *, slip: str = ""
 ) -> tuple[str, dict[str, float]]:
     """The option that saves the largest share, and the share that each saves."""
     if slip == "same":
@@ -1909,7 +1909,7 @@ def _saving(
 
 def _saving_suspects(*given: Any) -> dict[str, Any]:
     return {
-        message: _saving(*given, slip)
+        message: _saving(*given, slip=slip)
         for slip, message in {
             "shared": "a shared layer is computed as often as before: it saves no operation",
             "layers": "the tables and the pooler are parameters too: they stay when layers go",

@@ -1095,7 +1095,7 @@ choose_model = Check(
 Runs = dict[str, tuple[list[str], list[float]]]
 
 
-def _better(text: str, runs: Runs, slip: str = "") -> tuple[str, dict[str, float]]:
+def _better(text: str, runs: Runs, *, slip: str = "") -> tuple[str, dict[str, float]]:
     """The model with the smallest loss per letter, and each one's."""
     letters = len(text) if slip == "blanks" else sum(not sign.isspace() for sign in text)
     figures = {}
@@ -1118,7 +1118,7 @@ def _better(text: str, runs: Runs, slip: str = "") -> tuple[str, dict[str, float
 
 def _better_suspects(*given: Any) -> dict[str, Any]:
     return {
-        message: _better(*given, slip)
+        message: _better(*given, slip=slip)
         for slip, message in {
             "tokens": "this is the loss per token: small pieces are cheap, and there are more",
             "marks": "you counted the tokens' signs: ## and [UNK] do not stand in the text",

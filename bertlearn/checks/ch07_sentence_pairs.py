@@ -1004,7 +1004,7 @@ find_shortcut = Check(
 
 
 def _shortcut(
-    features: dict[str, Tensor], labels: Tensor, fit: int, slip: str = ""
+    features: dict[str, Tensor], labels: Tensor, fit: int, *, slip: str = ""
 ) -> tuple[str, dict[str, float]]:
     """The feature whose rule is best on held-out examples, if it beats the majority."""
     seen = labels[:fit]
@@ -1032,7 +1032,7 @@ def _shortcut(
 
 def _shortcut_suspects(*given: Any) -> dict[str, Any]:
     return {
-        message: _shortcut(*given, slip)
+        message: _shortcut(*given, slip=slip)
         for slip, message in {
             "same": "you measured on the examples on which the rules were made",
             "majority": "the majority is a rule too: it is made on the first examples",

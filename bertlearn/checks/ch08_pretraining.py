@@ -1624,7 +1624,7 @@ diagnose_run = Check(
 
 
 def _diagnosed(
-    train: list[float], held: list[float], baseline: float, last: int, slip: str = ""
+    train: list[float], held: list[float], baseline: float, last: int, *, slip: str = ""
 ) -> tuple[str, dict[str, float]]:
     """The first verdict that holds, and the three figures that decide."""
     train, held = ([x if math.isfinite(x) else math.inf for x in run] for run in (train, held))
@@ -1648,7 +1648,7 @@ def _diagnosed(
 
 def _run_suspects(*given: Any) -> dict[str, Any]:
     return {
-        message: _diagnosed(*given, slip)
+        message: _diagnosed(*given, slip=slip)
         for slip, message in {
             "finite": "a loss that is not finite is the message, not a gap to be skipped",
             "first": "these are the first steps, not the last",

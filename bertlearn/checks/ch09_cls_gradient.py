@@ -1103,6 +1103,7 @@ def _falls(
     first: Tensor,
     second: Tensor,
     k: int,
+    *,
     slip: str = "",
 ) -> tuple[str, dict[str, float]]:
     """The map whose k highest tokens carry most of the score, and each map's fall."""
@@ -1134,7 +1135,7 @@ def _falls(
 
 def _falls_suspects(*given: Any) -> dict[str, Any]:
     return {
-        message: _falls(*given, slip)
+        message: _falls(*given, slip=slip)
         for slip, message in {
             "absolute": "a negative value says that a token speaks against: the highest are the "
             "largest, not the largest without their sign",

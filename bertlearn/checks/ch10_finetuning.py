@@ -1960,7 +1960,7 @@ choose_setting = Check(
 
 
 def _setting(
-    scores: dict[str, list[float]], cost: dict[str, float], slip: str = ""
+    scores: dict[str, list[float]], cost: dict[str, float], *, slip: str = ""
 ) -> tuple[str, dict[str, float]]:
     """The cheapest setting that is as good as the best, up to one standard error."""
 
@@ -1989,7 +1989,7 @@ def _setting(
 
 def _setting_suspects(*given: Any) -> dict[str, Any]:
     return {
-        message: _setting(*given, slip)
+        message: _setting(*given, slip=slip)
         for slip, message in {
             "luckiest": "the best of several seeds is luck: the figure is the mean",
             "divisor": "divide by one less than the number of seeds: the mean was taken from them",

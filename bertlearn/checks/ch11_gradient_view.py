@@ -865,7 +865,7 @@ what_shrinks = Check(
 
 
 def _shrinking(
-    recurrent: Tensor, states: Tensor, upstream: Tensor, slip: str = ""
+    recurrent: Tensor, states: Tensor, upstream: Tensor, *, slip: str = ""
 ) -> tuple[str, dict[str, float]]:
     """Which half of the steps takes more from the gradient's logarithm, and how much each."""
     gradient, tanh, matrix = upstream, 0.0, 0.0
@@ -892,7 +892,7 @@ def _shrinking(
 
 def _shrinking_suspects(*given: Any) -> dict[str, Any]:
     return {
-        message: _shrinking(*given, slip)
+        message: _shrinking(*given, slip=slip)
         for slip, message in {
             "first": "no step leads back from the first state: there is one step less than states",
             "square": "the slope of tanh is one minus the square of its value",

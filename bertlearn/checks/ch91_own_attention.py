@@ -281,7 +281,7 @@ def _house(t: Toolbox, cls: Any, name: str) -> BertModel:
     model = copy.deepcopy(trained)
     for layer in model.encoder.layer:
         piece = t.module(cls(trained.config, BLOCK))
-        layer.attention.self = piece  # type: ignore[union-attr, assignment]
+        layer.attention.self = piece  # type: ignore[union-attr]
     weights = trained.state_dict()
     have, want = set(model.state_dict()), set(weights)
     t.that(

@@ -17,6 +17,7 @@ from bertlearn.checkpoints.pretrained import find_directory
 from bertlearn.checks.core import Check, Failed, Toolbox
 from bertlearn.data.sources import SourceError
 from bertlearn.data.tasks import Task, load_task
+from bertlearn.data.tasks.records import Classified
 from bertlearn.engine.fill import tokenizer_of
 from bertlearn.finetuning import finetune, predict, text_rows
 from bertlearn.model import BertModel
@@ -234,7 +235,7 @@ def _films() -> tuple[Task, BertTokenizer, BertModel]:
     return task, tokenizer_of(find_directory(MODEL)), model
 
 
-def _rows(records: list, task: Task, tokenizer: BertTokenizer) -> list[Row]:
+def _rows(records: list[Classified], task: Task, tokenizer: BertTokenizer) -> list[Row]:
     numbers = [task.labels.index(record.label) for record in records]
     return text_rows(tokenizer, [record.text for record in records], numbers, 512)
 
@@ -244,7 +245,8 @@ def _drawn(t: Toolbox) -> tuple[list[Row], list[Row]]:
     task, tokenizer, _ = _films()
     found = []
     for records, count in ((task.train, LEARNED), (task.test, TESTED)):
-        mixed = t.random.sample(list(records), len(records))
+        texts = [record for record in records if isinstance(record, Classified)]
+        mixed = t.random.sample(texts, len(texts))
         rows = _rows([r for r in mixed if len(r.text) < 4 * TOKENS][: 2 * count], task, tokenizer)
         found.append([row for row in rows if len(row.ids) <= TOKENS][:count])
     return found[0], found[1]

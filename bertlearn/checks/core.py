@@ -291,18 +291,20 @@ class Toolbox:
 
         if near(want):
             return
-        shown = {"expected": _decided(want), "got": _decided((choice, figures))}
+
+        def failed(message: str) -> Failed:
+            return Failed(message, expected=_decided(want), got=_decided((choice, figures)))
+
         for message, wrong in (suspects or {}).items():
             if near(wrong):
-                raise Failed(message, **shown)
+                raise failed(message)
         for name in figures:
             if not close(name, want[1]):
-                raise Failed(
+                raise failed(
                     f"the figure for {name!r} is {figures[name]:.4g}, "
-                    f"it must be {want[1][name]:.4g}",
-                    **shown,
+                    f"it must be {want[1][name]:.4g}"
                 )
-        raise Failed(f"your figures are right, but {choice!r} does not follow from them", **shown)
+        raise failed(f"your figures are right, but {choice!r} does not follow from them")
 
     # ---- gradients ----------------------------------------------------------------------
     def vjp(self, function: Any, *inputs: Any, cotangent: Tensor | None = None) -> list[Tensor]:

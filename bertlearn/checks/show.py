@@ -87,7 +87,7 @@ def _view(case: CaseResult) -> tuple[Tensor, Tensor, str] | None:
     top = max(0, min(row - MOST // 2, rows - MOST))
     left = max(0, min(column - MOST // 2, columns - MOST))
     window = (place, slice(top, top + MOST), slice(left, left + MOST))
-    index = []
+    index: list[int] = []
     for size in reversed(want.shape[:-2]):
         place, at = divmod(place, size)
         index.insert(0, at)

@@ -58,7 +58,8 @@ def _work(channel: socket.socket) -> None:
         os.dup2(nothing, descriptor)
     done = sandbox.enter(settings)
     if "no processes" in done:
-        os.fork = os.forkpty = _no_processes  # the kernel's refusal, in words
+        for name in ("fork", "forkpty"):  # the kernel's refusal, in words
+            setattr(os, name, _no_processes)
 
     def read(count: int) -> bytes:
         data = bytearray()
