@@ -30,6 +30,7 @@ mask_spans = Check(
     "92.mask_spans",
     "your own masking, and what a trained BERT learns from it in twenty seconds",
     ("mask_spans",),
+    kind="implement",
     difficulty=4,
     minutes=60,
     reminder="A span has one fate: draw it once for the span, not once for each of its tokens.",
