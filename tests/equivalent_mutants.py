@@ -423,4 +423,58 @@ EQUIVALENT: dict[str, dict[tuple[str, str], str]] = {
             "logs = [g.norm(dim=+1).log().sum() for g in (before, between, after)]",
         ): "gradients are (steps, hidden), whose last axis is number 1",
     },
+    "91.block_attention": {
+        (
+            "def __init__(self, config: BertConfig, block: int = 32):",
+            "def __init__(self, config: BertConfig, block: int = 33):",
+        ): "how many keys come at a time changes the memory that is needed, not the result",
+        (
+            "def __init__(self, config: BertConfig, block: int = 32):",
+            "def __init__(self, config: BertConfig, block: int = 31):",
+        ): "how many keys come at a time changes the memory that is needed, not the result",
+        (
+            "output_attentions: bool = False,",
+            "output_attentions: bool = True,",
+        ): "the argument is there for the caller and not read: there are no weights to hand out",
+        (
+            "for start in range(0, keys.shape[-2], self.block):",
+            "for start in range(0, keys.shape[+2], self.block):",
+        ): "of four axes (batch, heads, seq, size) the second from the end is number 2",
+        (
+            "scores = query @ keys[:, :, here].transpose(-2, -1)",
+            "scores = query @ keys[:, :, here].transpose(+2, -1)",
+        ): "of four axes (batch, heads, seq, size) the second from the end is number 2",
+    },
+    "92.mask_spans": {
+        (
+            "odds = torch.tensor(shares, dtype=torch.float)",
+            "odds = torch.tensor(shares, dtype=None)",
+        ): "shares are floats, of which torch makes a float tensor anyway",
+        (
+            "odds = torch.tensor(shares, dtype=torch.float)",
+            "odds = torch.tensor(shares, )",
+        ): "shares are floats, of which torch makes a float tensor anyway",
+        (
+            "places = free.nonzero()[:, 0]",
+            "places = free.nonzero()[:, -1]",
+        ): "nonzero of a vector has one column: the last is the first",
+        (
+            "if fate < 0.8:",
+            "if fate <= 0.8:",
+        ): "a draw is 0.8 in every bit once in millions: the shares stay as they are",
+        (
+            "elif fate < 0.9:",
+            "elif fate <= 0.9:",
+        ): "a draw is 0.9 in every bit once in millions: the shares stay as they are",
+    },
+    "93.pooled_head": {
+        (
+            "self.score = nn.Linear(hidden, 1, bias=False)",
+            "self.score = nn.Linear(hidden, 1, bias=None)",
+        ): "nn.Linear asks only whether bias is true, and None is not",
+        (
+            "return self.classifier(torch.cat([mix, most], dim=-1))",
+            "return self.classifier(torch.cat([mix, most], dim=+1))",
+        ): "both pools are (batch, hidden), whose last axis is number 1",
+    },
 }
