@@ -91,7 +91,7 @@ def _right() -> dict[str, list[known_right.Right]]:
 
 
 def _cells(chapter: str) -> list[Cell]:
-    """The answers of a chapter as a notebook would bring them."""
+    """The answers of a chapter or project as a notebook would bring them."""
     texts = [FOREIGN]
     for kind, package in (("wrong", known_wrong), ("right", known_right)):
         for path in sorted(Path(package.__path__[0]).glob("ch*.py")):
@@ -122,6 +122,7 @@ def answers(chapter: str) -> Iterator[Verdict]:
 
 def _judged(check: Check, session: Session, there: dict) -> Iterator[Verdict]:
     for wrong, remote in zip(_wrong()[check.id], there["wrong"][check.id], strict=True):
+        session.begin(check.seconds)  # each answer has the time of one
         result = checks.run(check, remote.all, SEED)
         said, fault = told(result), ""
         if session.fault is not None:
@@ -133,6 +134,7 @@ def _judged(check: Check, session: Session, there: dict) -> Iterator[Verdict]:
         message = next((c.message for c in result.cases if wrong.fragment in c.message), said)
         yield Verdict(check.id, "wrong", wrong.name, result.points, result.max, message, fault)
     for right, remote in zip(_right()[check.id], there["right"][check.id], strict=True):
+        session.begin(check.seconds)
         result = checks.run(check, remote.all, SEED)
         said = "" if result.ok else told(result).strip()
         fault = "" if result.ok else f"false fail: a right answer is refused: {said}"

@@ -6,6 +6,10 @@ by the question's own check on three seeds, and counts as killed only if none of
 full marks. What survives is a hole in the check, unless tests/equivalent_mutants.py says why it is
 as right as the answer.
 
+A project trains with the answer, as its last case. That would cost a minute for each mutant that
+comes so far, so there it is left out: what the cases before it let through is a survivor here, even
+if it would learn nothing.
+
     python -m tests.mutation            judge what has changed since the record was written
     python -m tests.mutation 04 07      only these chapters
     python -m tests.mutation --all      judge everything again
@@ -19,6 +23,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import copy
 import difflib
 import hashlib
 import json
@@ -43,6 +48,7 @@ LEAST = 0.95  # of all mutants must be killed
 SEEDS = (0, 1, 2)
 MEMORY = 2 << 30  # bytes that a mutant may use
 SILENT = 900.0  # seconds until a process that says nothing is ended
+TRAINS = ("92.mask_spans", "93.pooled_head")  # their last case is left out
 
 
 # ---- answers ----------------------------------------------------------------------------
@@ -197,6 +203,9 @@ def namespace(chapter: str) -> dict[str, Any]:
 
 def passes(check: Check, source: str) -> bool:
     """Whether this answer gets full marks on any of the seeds (in this process)."""
+    if check.id in TRAINS:
+        check = copy.copy(check)
+        check.cases = check.cases[:-1]
     names = dict(namespace(check.id[:2]))
     for name in check.needs:
         del names[name]

@@ -22,6 +22,7 @@ from tests.equivalent_mutants import EQUIVALENT
 ROOT = Path(__file__).resolve().parents[1]
 CHECKS = checks.load()
 QUESTIONS = [one for one in CHECKS.values() if one.points]
+CHAPTERS = [one for one in checks.CHAPTERS if one not in checks.PROJECTS]
 
 
 def name(value: object) -> str:
@@ -43,11 +44,16 @@ def prompts(chapter: str) -> dict[str, str]:
     return found
 
 
-@pytest.mark.parametrize("chapter", checks.CHAPTERS)
+@pytest.mark.parametrize("chapter", CHAPTERS)
 def test_a_chapter_asks_enough_questions_of_different_kinds(chapter):
     kinds = [one.kind for one in QUESTIONS if one.id.startswith(chapter)]
     assert len(kinds) >= 5
     assert len(set(kinds)) >= 4 and {"implement", "bug", "choose"} <= set(kinds), kinds
+
+
+@pytest.mark.parametrize("project", checks.PROJECTS)
+def test_a_project_asks_for_one_thing_to_be_written(project):
+    assert [one.kind for one in QUESTIONS if one.id.startswith(project)] == ["implement"]
 
 
 @pytest.mark.parametrize("check", CHECKS.values(), ids=name)
@@ -71,11 +77,15 @@ def test_a_question_tells_what_it_costs_and_how_to_begin(check):
 
 @pytest.mark.parametrize("chapter", checks.CHAPTERS)
 def test_an_exercise_shows_what_is_to_come_out(chapter):
-    """At least one expected picture, or one number, between the questions."""
+    """At least one expected picture between the questions; in a project a picture, or figures that
+    are worked out by hand."""
     (path,) = (ROOT / "solutions").glob(f"{chapter}_*.ipynb")
     cells = json.loads(path.read_text("utf-8"))["cells"]
     shown = [c for c in cells if c["metadata"].get("mystnb", {}).get("image", {}).get("alt")]
-    assert shown, f"{path.name} has no expected picture"
+    if chapter in checks.PROJECTS:
+        prose = ["".join(c["source"]) for c in cells if c["cell_type"] == "markdown"]
+        shown += [text for text in prose if re.match(r"By hand[:,][^:]+\d", text)]
+    assert shown, f"{path.name} shows nothing of what is to come out"
 
 
 # ---- mutants of the answers -------------------------------------------------------------

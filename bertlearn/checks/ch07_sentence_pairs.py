@@ -1075,13 +1075,16 @@ def _(t: Toolbox, find_shortcut: Any) -> None:
 
 @find_shortcut.case("above and below the majority, and just so", points=1)
 def _(t: Toolbox, find_shortcut: Any) -> None:
-    # Of 100 pairs so many have label 0, and the better rule is right in so many.
-    for zeros, right in ((60, 55), (80, 70), (60, 68), (60, 69), (60, 70), (60, 71), (60, 72)):
-        labels = torch.tensor([0, 1, 0, 1] + [0] * zeros + [1] * (100 - zeros))
+    # So many pairs have label 0, so many are measured, and the better rule is right in so many.
+    # Of 16 pairs the majority has 1/2, with the error 1/8: 12 lie on the bar, and not above it.
+    hundred = [(60, 100, right) for right in (68, 69, 70, 71, 72)]
+    first, last = [(60, 100, 55), (80, 100, 70)], [(8, 16, 12), (8, 16, 13)]
+    for zeros, pairs, right in (*first, *hundred, *last):
+        labels = torch.tensor([0, 1, 0, 1] + [0] * zeros + [1] * (pairs - zeros))
         features = {}
         for name, good in (("length", right - 4), ("order", right)):
             told = labels.clone()
-            wrong = 4 + torch.randperm(100, generator=t.generator)[: 100 - good]
+            wrong = 4 + torch.randperm(pairs, generator=t.generator)[: pairs - good]
             told[wrong] = 1 - told[wrong]
             features[name] = 3.0 - told
         _same_shortcut(t, find_shortcut, (features, labels, 4))

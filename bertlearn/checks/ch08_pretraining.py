@@ -1674,6 +1674,7 @@ def _(t: Toolbox, diagnose_run: Any) -> None:
         ([9.0, 7.0, 5.0, 3.0], [8.0, 6.0, 4.0]),  # learns
         ([9.0, 7.0, 5.0, 1.0], [8.0, 5.0, 5.5]),  # overfits
         ([9.0, 7.0, 6.8, 6.9], [8.0, 6.95, 6.9]),  # stuck at the frequencies
+        ([9.0, 9.0, 9.0, 9.0], [9.0, 9.0, 9.0]),  # stuck where it began
         ([9.0, 7.0, 5.0, 2.0], [8.0, 6.95, 6.9]),  # learned by heart, and nothing else
         ([9.0, 7.0, 5.0, 2.0], [8.0, 6.95, 7.5]),  # the same, and worse every day
         ([9.0, 7.0, 9.5, 9.9], [8.0, 6.0, 9.0]),  # diverged

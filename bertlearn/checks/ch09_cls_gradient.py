@@ -846,8 +846,8 @@ def _(t: Toolbox, rollout_between: Any) -> None:
 @between.case("from any layer to any later one", points=2)
 def _(t: Toolbox, rollout_between: Any) -> None:
     attentions = [t.randn(2, 3, 5, 5).mul(2).softmax(-1) for _ in range(6)]
-    for start, end in ((1, 4), (0, 3), (2, 6)):
-        given = (attentions, start, end, 0.7)
+    for start, end, layers in ((1, 4, 6), (0, 3, 6), (2, 6, 6), (0, 1, 1)):
+        given = (attentions[:layers], start, end, 0.7)
         t.close(
             rollout_between(*given),
             _between(*given),

@@ -928,6 +928,8 @@ def _(t: Toolbox, what_shrinks: Any) -> None:
         states = torch.tensor([[0.9], [0.6], [0.8]])  # slopes 0.64 and 0.36 count
         given = (torch.tensor([[scale]]), states, torch.tensor([2.0]))
         _same_shrinking(t, what_shrinks, given)
+    nothing = (torch.eye(1), torch.zeros(3, 1), torch.tensor([2.0]))  # is taken, by either half
+    _same_shrinking(t, what_shrinks, nothing)
 
 
 @what_shrinks.case("networks that saturate, that damp, and that explode", points=2)

@@ -44,6 +44,7 @@ block_attention = Check(
     "91.block_attention",
     "your own attention, block by block, inside a trained BERT",
     ("BlockAttention",),
+    kind="implement",
     difficulty=5,
     minutes=90,
     forbids=(

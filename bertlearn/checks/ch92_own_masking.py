@@ -30,6 +30,7 @@ mask_spans = Check(
     "92.mask_spans",
     "your own masking, and what a trained BERT learns from it in twenty seconds",
     ("mask_spans",),
+    kind="implement",
     difficulty=4,
     minutes=60,
     reminder="A span has one fate: draw it once for the span, not once for each of its tokens.",
@@ -122,7 +123,7 @@ def _(t: Toolbox, mask: Any) -> None:
 def _(t: Toolbox, mask: Any) -> None:
     for rate in (0.4, 0.15):
         ids, keywords = _texts(t, 8, 44)
-        ids[2, 20:] = 0  # a short text
+        ids[2, 20:] = ids[-1, 3:] = 0  # a short text; one of two tokens, of which one is asked for
         _, labels = _masked(t, mask, ids, {**keywords, "rate": rate})
         for row, asked in zip(ids, labels != IGNORE, strict=True):
             n = int((row > 4).sum())
@@ -170,6 +171,22 @@ def _(t: Toolbox, mask: Any) -> None:
         "shares[0] is for spans of one token, shares[3] for spans of four",
         expected="about half and half",
         got=f"{ones:.0%} of length 1, {fours:.0%} of length 4",
+    )
+    _to_the_right(t, mask)
+
+
+def _to_the_right(t: Toolbox, mask: Any) -> None:
+    """Of twelve tokens the last lies in spans of four that start at any of the last four places,
+    the first only in those that start there."""
+    ids, keywords = _texts(t, 400, 16)
+    shares = {"rate": 1 / 3, "shares": (0.0, 0.0, 0.0, 1.0)}
+    _, labels = _masked(t, mask, ids, {**keywords, **shares})
+    first, last = ((labels[:, place] != IGNORE).float().mean().item() for place in (1, 12))
+    t.that(
+        last > first,
+        "the spans go to the left: from where it starts, a span takes the tokens to the right",
+        expected="the last of 12 tokens is asked for in a third of the texts, the first in a tenth",
+        got=f"the last in {last:.0%}, the first in {first:.0%}",
     )
 
 

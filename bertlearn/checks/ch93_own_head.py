@@ -33,6 +33,7 @@ pooled_head = Check(
     "93.pooled_head",
     "your own head, fine-tuned on sentences about films",
     ("PooledHead",),
+    kind="implement",
     difficulty=4,
     minutes=60,
     seconds=20,

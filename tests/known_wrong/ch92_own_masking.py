@@ -52,7 +52,7 @@ def masked(
             while len(span) < most and place < len(free) and free[place]:
                 free[place] = False
                 span.append(place)
-                place += 1
+                place += -1 if wrong == "left" else 1
             budget -= 1 if wrong == "spans" else len(span)
             if wrong != "labels":
                 labels[row, span] = ids[row, span]
@@ -106,6 +106,7 @@ WRONG = {
         Wrong("a fate for each token", _wrong("by token"), "have different fates"),
         Wrong("the chapter's masking of single tokens", chapters_tokens, "they must be neighbors"),
         Wrong("spans of one token", _wrong("single"), "they must be neighbors"),
+        Wrong("spans to the left", _wrong("left"), "the spans go to the left"),
         Wrong("always [MASK]", _wrong("always"), "every span becomes [MASK]"),
         Wrong("half, a quarter, a quarter", _wrong("halves"), "in the shares 80, 10 and 10"),
         Wrong("labels taken after the blanks were made", _wrong("labels"), "what was put in"),
