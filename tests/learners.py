@@ -47,6 +47,13 @@ def solved(name: str = NAME) -> dict[str, Any]:
     return content
 
 
+def size(name: str = NAME) -> tuple[int, float]:
+    """How many questions an exercise asks, and how many points they give."""
+    graders = [one["metadata"].get("nbgrader", {}) for one in exercise(name)["cells"]]
+    points = [one["points"] for one in graders if one.get("grade")]
+    return len(points), sum(points)
+
+
 def cell_of(content: dict[str, Any], mark: str) -> dict[str, Any]:
     """The cell with this id, or the one that has this text."""
     for one in content["cells"]:

@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable
 
 import pytest
-from learners import NAME, cell_of, exercise, save, solved
+from learners import NAME, cell_of, exercise, save, size, solved
 from learners import command as run_command
 
 from bertlearn.grading import grade
@@ -21,6 +21,7 @@ from bertlearn.grading.report import Report
 from bertlearn.grading.road import source_of
 from bertlearn.grading.scripts import to_script
 
+POINTS = size()[1]
 CHANGES: dict[str, Callable[[dict], None]] = {}
 
 
@@ -149,7 +150,7 @@ def test_right_answers_have_full_marks(tmp_path, name):
     content = solved()
     CHANGES[name](content)
     report = grade(save(tmp_path / NAME, content))
-    assert report.full and report.max == 21, report.text()
+    assert report.full and report.max == POINTS, report.text()
 
 
 def test_a_renamed_notebook_with_windows_line_ends_under_a_chinese_path(tmp_path, capsys):
@@ -161,14 +162,14 @@ def test_a_renamed_notebook_with_windows_line_ends_under_a_chinese_path(tmp_path
     path.parent.mkdir()
     path.write_text(text, encoding="utf-8", newline="")
     code, out, err = run_command("grade", path, capsys=capsys)
-    assert code == 0 and "21 / 21" in out and not err
+    assert code == 0 and f"{POINTS:g} / {POINTS:g}" in out and not err
 
 
 def test_a_script_has_full_marks(tmp_path):
     path = tmp_path / "my answers.py"
     path.write_text(to_script(solved()).replace("\n", "\r\n"), encoding="utf-8", newline="")
     report = grade(path)
-    assert report.full and report.max == 21, report.text()
+    assert report.full and report.max == POINTS, report.text()
 
 
 # ---- what must be mended is said --------------------------------------------------------
@@ -199,7 +200,7 @@ def test_a_cell_with_conflict_markers_costs_its_question_only(tmp_path):
     cell["source"] = f"<<<<<<< HEAD\n{text}\n=======\n{text}\n>>>>>>> theirs\n"
     report = grade(save(tmp_path / NAME, content))
     assert "cell 2 holds merge conflict markers" in said(report)
-    assert report.points == 19
+    assert report.points == POINTS - 2
 
 
 def test_an_answer_that_became_text_is_named(tmp_path):

@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from learners import NAME, ROOT, cell_of, classroom, exercise, save, solved
+from learners import NAME, ROOT, cell_of, classroom, exercise, save, size, solved
 from learners import command as run_command
 
 from bertlearn.grading import copies, watch
@@ -27,6 +27,7 @@ from bertlearn.grading.road import find_question, fingerprint, source_of
 from bertlearn.grading.scripts import from_script, to_script
 from bertlearn.progress import Progress, Record
 
+QUESTIONS, POINTS = size()
 EXERCISES = sorted((ROOT / "exercises").glob("*.ipynb"))
 ANSWER = 'def causal_mask(attention_mask: Tensor) -> Tensor:\n    """Mine."""\n    return 1\n'
 
@@ -68,7 +69,7 @@ def full(*args, **kwargs):
 
 def test_start_says_what_to_do_next(room, command):
     code, out, _ = command("start", "4")
-    assert code == 0 and "7 questions, 21 points" in out
+    assert code == 0 and f"{QUESTIONS} questions, {POINTS:g} points" in out
     for line in ("bertlearn check 04", "bertlearn hint 04.causal_mask", f"grade my/{NAME}"):
         assert line in out
     assert (room / "my" / NAME).read_bytes() == (room / "exercises" / NAME).read_bytes()
@@ -255,13 +256,14 @@ def test_every_solution_can_be_shown_and_has_its_hints():
 
 def test_progress_says_what_is_done_and_what_is_next(room, command):
     code, out, _ = command("progress")
-    assert code == 0 and "0 of 7" in out and "not started" in out
+    assert code == 0 and f"0 of {QUESTIONS}" in out and "not started" in out
     assert "Next: bertlearn start 04" in out
     command("start", "04")
     with Progress(room / "my").change() as records:
         records["04.causal_mask"] = Record(points=2, max=2)
     out = command("progress")[1]
-    assert "1 of 7" in out and "2 of 21" in out and "done  04.causal_mask" in out
+    assert f"1 of {QUESTIONS}" in out and f"2 of {POINTS:g}" in out
+    assert "done  04.causal_mask" in out
     assert "Next: 04.softmax_backward, The gradient through softmax, by hand" in out
     assert "about 20 minutes, 3 points" in out
 
@@ -269,7 +271,7 @@ def test_progress_says_what_is_done_and_what_is_next(room, command):
 def test_a_broken_progress_is_told_and_the_command_goes_on(mine, command):
     (mine.parent / "progress.json").write_text("oops")
     code, out, err = command("progress")
-    assert code == 0 and "0 of 7" in out and "kept as progress-unreadable-1.json" in err
+    assert code == 0 and f"0 of {QUESTIONS}" in out and "kept as progress-unreadable-1.json" in err
     assert err.count("\n") == 1
 
 
@@ -326,7 +328,7 @@ def test_a_script_is_started_reset_and_read(room, command):
     written = "# a note of mine\n" + text.replace(stub, ANSWER.rstrip())
     mine.write_text(written.replace("\n", "\r\n"), encoding="utf-8", newline="")
     found = read(mine)
-    assert found.exercise == "04" and len(found.calls) == 7
+    assert found.exercise == "04" and len(found.calls) == QUESTIONS
     assert ANSWER.rstrip() in [cell.text for cell in found.cells]
     assert command("reset", "causal_mask")[0] == 0
     assert mine.read_text("utf-8") == text.replace("# ---\n# jupyter", "# ---\n# jupyter").replace(
@@ -517,7 +519,7 @@ def test_check_is_brief_and_notes_what_it_found(mine, command):
     assert re.search(r"04.causal_mask +0 / 2  a token must see itself: the diagonal", out)
     assert re.search(r"04.softmax_backward +0 / 3  not written yet", out)
     assert re.search(r"04.multi_head_bug +3 / 3  all points", out)
-    assert "9 of 21 points in my/04_attention.ipynb" in out
+    assert f"{POINTS - 12:g} of {POINTS:g} points in my/04_attention.ipynb" in out
     assert "Stuck? bertlearn hint 04.causal_mask" in out
     records = Progress(mine.parent).read()
     assert records["04.multi_head_bug"].done and records["04.causal_mask"].tried
@@ -571,5 +573,5 @@ def test_watching_judges_what_changed_and_survives_bad_saves(mine, command, monk
     assert code == 0 and "Stopped" in out and learner
     assert out.count("04.softmax_backward") == 1, "it did not change"
     assert "04.causal_mask  2 / 2" in re.sub(" +", " ", out).replace(" 2 / 2", "  2 / 2")
-    assert "no answer has changed" in out and "2 of 21 points" in out
+    assert "no answer has changed" in out and f"2 of {POINTS:g} points" in out
     assert "its text is not JSON" in err and err.count("\n") == 1
