@@ -21,6 +21,7 @@ import pytest
 
 from bertlearn.cli import main
 from bertlearn.grading.errors import ExerciseError
+from bertlearn.grading.judge import questions
 
 pytest.importorskip("nbgrader")
 pytest.importorskip("setuptools")
@@ -29,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 NAME = "04_attention"
 SOLUTION = json.loads((ROOT / "solutions" / f"{NAME}.ipynb").read_text("utf-8"))
 EXERCISE = json.loads((ROOT / "exercises" / f"{NAME}.ipynb").read_text("utf-8"))
-MAX = 21
+MAX = sum(check.points for check in questions("04"))
 
 
 # ---- submissions ------------------------------------------------------------------------

@@ -8,8 +8,10 @@ PYTHON is that of an environment with ``otter-grader[grading]==7.0.0`` and torch
 from the environment which runs this. One thread each. ``compare`` hands the same work to all, in
 turns: right, wrong, attacks, honest work with an accident. Each is graded by the command that a
 person would type, in a process of its own. Seconds are of the wall and of the processors, the
-latter with all that a command has started; the machine may have been busy, so what counts are the
-ratios within one run. ``sixty`` grades sixty submissions of exercise 04 with two judges. ``checks``
+latter with all that a command has started. Each record holds the load of the machine before and
+after: where it was above the number of processors before we began, others worked on it too, and
+seconds of the wall are longer than they need be; what counts are the ratios within one run.
+``sixty`` grades sixty submissions of exercise 04 with two judges. ``checks``
 times every check of the book on its solution, as it runs in a learner's notebook.
 """
 
@@ -58,6 +60,15 @@ ENVIRONMENT = {
     "PYTHONPATH": str(ROOT),
     "PYTHONWARNINGS": "ignore",
 }
+
+
+def machine(before: float) -> dict[str, Any]:
+    """Processors and load: of the last minute before we began, of the last five of the run."""
+    return {
+        "processors": os.cpu_count(),
+        "load before": round(before, 1),
+        "load at the end": round(os.getloadavg()[1], 1),
+    }
 
 
 # ---- running a command ------------------------------------------------------------------
@@ -226,6 +237,7 @@ class Otter:
 def compare(otter: str) -> dict[str, Any]:
     """All work through all graders."""
     ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # adopt what a command leaves behind
+    load = os.getloadavg()[0]
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="graders-") as temporary:
         graders = []
@@ -248,7 +260,13 @@ def compare(otter: str) -> dict[str, Any]:
                     f"{row['wall']:.1f} s, {row['cpu']:.1f} s cpu  {what}",
                     flush=True,
                 )
-    return {"versions": _versions(otter), "full": FULL, "summary": _summary(rows), "rows": rows}
+    return {
+        "versions": _versions(otter),
+        "machine": machine(load),
+        "full": FULL,
+        "summary": _summary(rows),
+        "rows": rows,
+    }
 
 
 def _work() -> list[tuple[str, dict[str, str], str, float]]:
@@ -310,6 +328,7 @@ def sixty() -> dict[str, Any]:
     from bertlearn.grading import batch
     from bertlearn.grading.crew import Crew
 
+    load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="sixty-") as temporary:
         folder = Path(temporary, "submitted")
         folder.mkdir()
@@ -340,7 +359,7 @@ def sixty() -> dict[str, Any]:
             "longest": round(own[-1], 2),
         },
         "seconds from one verdict to the next, times two": round(statistics.median(gaps), 2),
-        "load of the machine": os.getloadavg()[1],
+        "machine": machine(load),
         "points": points,
     }
 
@@ -370,13 +389,16 @@ def _class(folder: Path) -> dict[str, str]:
     for count in range(4 * (len(answers) + 1)):
         put("some answered", solved(count % (len(answers) + 1)))
     for what in list(WRONG) * 4:
-        put("a wrong answer", hand_in(solved(7), WRONG[what], what))
+        put("a wrong answer", hand_in(solved(len(answers)), WRONG[what], what))
     for what in list(HONEST_WORK)[:6]:
-        put("honest, with an accident", hand_in(solved(7), HONEST_WORK[what], what))
+        put("honest, with an accident", hand_in(solved(len(answers)), HONEST_WORK[what], what))
     harmless = [what for what in ATTACKS if "loop" not in what]
     for what in harmless[: 58 - len(kinds)]:
-        put("an attack", hand_in(solved(7), ATTACKS[what], what))
-    put("a loop that never ends", hand_in(solved(7), ATTACKS["a loop that never ends"], ""))
+        put("an attack", hand_in(solved(len(answers)), ATTACKS[what], what))
+    put(
+        "a loop that never ends",
+        hand_in(solved(len(answers)), ATTACKS["a loop that never ends"], ""),
+    )
     (folder / "learner59.ipynb").write_text("Dear teacher")
     kinds["learner59"] = "no notebook"
     assert len(kinds) == 60
@@ -387,8 +409,13 @@ def _class(folder: Path) -> dict[str, str]:
 def checks() -> dict[str, Any]:
     """Seconds of every check on its solution, in the process that holds the answer."""
     times = importlib.import_module("bertlearn.grading.times")
+    load = os.getloadavg()[0]
     found = times.measure(ROOT / "solutions")
-    return {"seconds": found, "median": statistics.median(found.values())}
+    return {
+        "machine": machine(load),
+        "median": statistics.median(found.values()),
+        "seconds": found,
+    }
 
 
 def main() -> None:
