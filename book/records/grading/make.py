@@ -52,7 +52,8 @@ from material import (  # noqa: E402
     hand_in,
 )
 
-LIMIT = 150.0  # seconds after which a command is called hung
+KEPT = Path(tempfile.gettempdir(), "bertlearn-compare-rows.json")  # delete it to begin anew
+LIMIT = 120.0  # seconds after which a command is called hung
 TURNS = 3  # of right work, for the times
 ENVIRONMENT = {
     **os.environ,
@@ -235,10 +236,11 @@ class Otter:
 
 # ---- compare ----------------------------------------------------------------------------
 def compare(otter: str) -> dict[str, Any]:
-    """All work through all graders."""
+    """All work through all graders; kept as it goes, so that the same command goes on from there."""
     ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # adopt what a command leaves behind
     load = os.getloadavg()[0]
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = json.loads(KEPT.read_text("utf-8")) if KEPT.exists() else []
+    done_before = {(row["work"], row["grader"]) for row in rows}
     with tempfile.TemporaryDirectory(prefix="graders-") as temporary:
         graders = []
         for kind in (Ours, Nbgrader, Otter):
@@ -247,6 +249,8 @@ def compare(otter: str) -> dict[str, Any]:
             graders.append(kind(place, otter))
         for what, answers, kind_of, want in _work():
             for grader in graders:
+                if (what, grader.name) in done_before:
+                    continue
                 file = "04_attention (1).ipynb" if what == "the file renamed" else f"{NAME}.ipynb"
                 work = hand_in(grader.released, answers, what)
                 done = grader.grade(work, f"s{len(rows)}", file)
@@ -255,6 +259,7 @@ def compare(otter: str) -> dict[str, Any]:
                 row["said"] = row["said"][-600:] if row["points"] is None else ""
                 row["read"] = row["read"][-1500:]
                 rows.append(row)
+                KEPT.write_text(json.dumps(rows), encoding="utf-8")
                 print(
                     f"{grader.name:10} {row['outcome']:22} {row['points']} of {FULL}, "
                     f"{row['wall']:.1f} s, {row['cpu']:.1f} s cpu  {what}",
