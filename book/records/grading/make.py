@@ -236,7 +236,7 @@ class Otter:
 
 # ---- compare ----------------------------------------------------------------------------
 def compare(otter: str) -> dict[str, Any]:
-    """All work through all graders; kept as it goes, so that the same command goes on from there."""
+    """All work through all graders; kept as it goes, the same command goes on from there."""
     ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # adopt what a command leaves behind
     load = os.getloadavg()[0]
     rows: list[dict[str, Any]] = json.loads(KEPT.read_text("utf-8")) if KEPT.exists() else []
@@ -342,6 +342,7 @@ def sixty() -> dict[str, Any]:
         made.store.mkdir()
         requests = [{"path": str(one.path), **made.asked} for one in made.submissions]
         begin, seconds, ends = time.monotonic(), [], []
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         with Crew(2) as crew:
             for place, verdict in crew.grade(requests):
                 made.accept(place, verdict)
@@ -350,6 +351,8 @@ def sixty() -> dict[str, Any]:
                 seconds.append(report.seconds if report else 0.0)
                 print(f"{len(ends)}: {made.entries[place].file}  {made.entries[place].said}")
         wall = time.monotonic() - begin
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         points = {e.name: e.report.points if e.report else e.status for e in made.entries}
     own = sorted(seconds[2:])
     gaps = sorted(2 * (b - a) for a, b in zip(ends[1:], ends[2:], strict=False))
@@ -358,6 +361,7 @@ def sixty() -> dict[str, Any]:
         "judges": 2,
         "kinds": {kind: list(kinds.values()).count(kind) for kind in dict.fromkeys(kinds.values())},
         "wall": round(wall, 1),
+        "processor seconds in all": round(used, 1),
         "seconds each, after the first of each judge": {
             "median": round(statistics.median(own), 2),
             "nine in ten under": round(own[int(0.9 * len(own))], 2),
