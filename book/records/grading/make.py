@@ -46,6 +46,7 @@ from material import (  # noqa: E402
     NAME,
     POINTS,
     RIGHT,
+    UNARMED,
     WRONG,
     for_nbgrader,
     for_otter,
@@ -255,16 +256,16 @@ def compare(otter: str) -> dict[str, Any]:
                 work = hand_in(grader.released, answers, what)
                 done = grader.grade(work, f"s{len(rows)}", file)
                 row = {"work": what, "kind": kind_of, "grader": grader.name, "want": want, **done}
-                row["outcome"] = _outcome(row)
                 row["said"] = row["said"][-600:] if row["points"] is None else ""
                 row["read"] = row["read"][-1500:]
                 rows.append(row)
                 KEPT.write_text(json.dumps(rows), encoding="utf-8")
                 print(
-                    f"{grader.name:10} {row['outcome']:22} {row['points']} of {FULL}, "
+                    f"{grader.name:10} {row['points']} of {FULL}, "
                     f"{row['wall']:.1f} s, {row['cpu']:.1f} s cpu  {what}",
                     flush=True,
                 )
+    _judge(rows)
     return {
         "versions": _versions(otter),
         "machine": machine(load),
@@ -280,15 +281,36 @@ def _work() -> list[tuple[str, dict[str, str], str, float]]:
     for (what, answers), name in zip(WRONG.items(), POINTS, strict=True):
         wrong.append((what, answers, "wrong", float(FULL - POINTS[name])))
     attacks = [(what, answers, "attack", float(HONEST)) for what, answers in ATTACKS.items()]
+    attacks.append(("no attack", UNARMED, "unarmed", float(HONEST)))
     honest = [(what, answers, "honest", float(FULL)) for what, answers in HONEST_WORK.items()]
     return turns + wrong + honest + attacks
 
 
-def _outcome(row: dict[str, Any]) -> str:
+def _judge(rows: list[dict[str, Any]]) -> None:
+    """Say of each row what its points mean.
+
+    A wrong answer may earn a part of its question, by the grader's own rules, but not all of it. An
+    attack that brings no answers of its own may earn what they earn without it.
+    """
+    unarmed = {row["grader"]: row["points"] for row in rows if row["kind"] == "unarmed"}
+    for row in rows:
+        most = row["want"]
+        if row["kind"] == "wrong":
+            most = FULL - 0.5
+        elif row["kind"] == "attack" and _brings_nothing(ATTACKS[row["work"]]):
+            most = unarmed[row["grader"]]
+        row["outcome"] = _outcome(row, most)
+
+
+def _brings_nothing(answers: dict[str, str]) -> bool:
+    return answers["cross_attention"] == UNARMED["cross_attention"]
+
+
+def _outcome(row: dict[str, Any], most: float) -> str:
     points = row["points"]
     if row["code"] is None:
         return "hangs"
-    if points is not None and points > row["want"]:
+    if points is not None and points > most:
         return "false pass"
     if points is None or points < row["want"]:
         return "honest points lost"
@@ -333,6 +355,7 @@ def sixty() -> dict[str, Any]:
     from bertlearn.grading import batch
     from bertlearn.grading.crew import Crew
 
+    ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # to count what workers use
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="sixty-") as temporary:
         folder = Path(temporary, "submitted")
@@ -351,6 +374,7 @@ def sixty() -> dict[str, Any]:
                 seconds.append(report.seconds if report else 0.0)
                 print(f"{len(ends)}: {made.entries[place].file}  {made.entries[place].said}")
         wall = time.monotonic() - begin
+        _reap(hung=False)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         points = {e.name: e.report.points if e.report else e.status for e in made.entries}
