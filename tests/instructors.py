@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 from pathlib import Path
 
 from bertlearn.grading.judge import questions
@@ -129,9 +130,14 @@ def messages() -> str:
     for row in first:
         read = [line.rstrip() for line in row["read"].strip().split("\n")]
         read = [line for line in read if line]
-        shown = "\n".join(line[:76] for line in read[-8:])
+        shown = "\n".join(part for line in read[-8:] for part in _wrapped(line))
         parts.append(f"{row['grader']}:\n\n```text\n{shown}\n```\n")
     return "\n".join(parts)
+
+
+def _wrapped(line: str) -> list[str]:
+    indent = " " * (len(line) - len(line.lstrip()))
+    return textwrap.wrap(line, 76, subsequent_indent=f"{indent}  ", break_on_hyphens=False)
 
 
 def tables() -> dict[str, str]:
