@@ -629,7 +629,7 @@ def course(
 ) -> None:
     """Make the folder of a course for nbgrader, with the book's exercises.
 
-    In it: nbgrader generate_assignment 04_attention, and so on. Needs bertlearn[course].
+    In it: nbgrader generate_assignment 04_attention, and so on. Needs the extra [course].
     """
     from bertlearn.grading.command import course_command
 

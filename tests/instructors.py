@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 from pathlib import Path
 
-from bertlearn import checks
 from bertlearn.grading.judge import questions
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -18,8 +18,8 @@ PAGE = ROOT / "book" / "instructors.md"
 RECORDS = ROOT / "book" / "records" / "grading"
 TABLE = re.compile(r"(?<=^% table: )(?P<name>[\w ]+)\n(?P<body>.*?)(?=^% end$)", re.M | re.S)
 
-# The exercise of each week; those of 91 and above are projects.
-EIGHT = ("02", "03", "04", "05", "06", "08", "09", "10")
+# The exercises of each week; those of 91 and above are projects.
+EIGHT = ("02", "03", "04", "05", "06 91", "08", "09 92", "10 93")
 FOURTEEN = ("02", "03", "04", "05", "91", "06", "07", "08", "92", "09", "10", "11", "93")
 
 OUTCOMES = {
@@ -31,13 +31,14 @@ OUTCOMES = {
 
 
 def weeks(plan: tuple[str, ...]) -> str:
-    """What is due in which week. Exercises that the book does not have yet take no week."""
+    """What is due in which week."""
     lines = [
         "| week | chapter | exercise | questions | points | minutes |",
         "|-----:|---------|----------|----------:|-------:|--------:|",
     ]
     sums = [0, 0.0, 0]
-    for week, number in enumerate((one for one in plan if one in checks.CHAPTERS), start=1):
+    due = [(week, one) for week, numbers in enumerate(plan, start=1) for one in numbers.split()]
+    for week, number in due:
         asked = questions(number)
         figures = len(asked), sum(c.points for c in asked), sum(c.minutes for c in asked)
         sums = [total + figure for total, figure in zip(sums, figures, strict=True)]
@@ -101,6 +102,25 @@ def graders() -> str:
     return "\n".join(lines) + "\n"
 
 
+def speed() -> str:
+    """What sixty submissions took, in a sentence or two."""
+    record = json.loads((RECORDS / "sixty.json").read_text(encoding="utf-8"))
+    each, machine = record["seconds each, after the first of each judge"], record["machine"]
+    said = (
+        f"{record['submissions']} submissions of exercise 04 (partly answered, wrong, attacks, one "
+        f"loop that never ends, one that is no notebook) took {record['judges']} judges "
+        f"{record['wall']:.0f} seconds on {machine['processors']} processors. One notebook kept "
+        f"its judge {each['median']:.1f} seconds, the median after the first of each, and nine in "
+        f"ten less than {each['nine in ten under']:.1f}."
+    )
+    if machine["load before"] > machine["processors"] / 2:
+        said += (
+            f" The machine was busy with other work: its load was {machine['load before']:.1f} "
+            f"before the run began."
+        )
+    return said + "\n"
+
+
 def messages() -> str:
     """What a learner reads about the same wrong answer."""
     record = json.loads((RECORDS / "compare.json").read_text(encoding="utf-8"))
@@ -110,9 +130,14 @@ def messages() -> str:
     for row in first:
         read = [line.rstrip() for line in row["read"].strip().split("\n")]
         read = [line for line in read if line]
-        shown = "\n".join(line[:76] for line in read[-8:])
+        shown = "\n".join(part for line in read[-8:] for part in _wrapped(line))
         parts.append(f"{row['grader']}:\n\n```text\n{shown}\n```\n")
     return "\n".join(parts)
+
+
+def _wrapped(line: str) -> list[str]:
+    indent = " " * (len(line) - len(line.lstrip()))
+    return textwrap.wrap(line, 76, subsequent_indent=f"{indent}  ", break_on_hyphens=False)
 
 
 def tables() -> dict[str, str]:
@@ -122,6 +147,7 @@ def tables() -> dict[str, str]:
         "fourteen weeks": weeks(FOURTEEN),
         "graders": graders(),
         "messages": messages(),
+        "speed": speed(),
     }
 
 

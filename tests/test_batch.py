@@ -23,13 +23,14 @@ from pathlib import Path
 import pytest
 
 from bertlearn.cli import main
-from bertlearn.grading import batch, crew, table
+from bertlearn.grading import batch, crew, isolation, table
 from bertlearn.grading.batch import Batch, grade_folder
 from bertlearn.grading.crew import Crew
 from bertlearn.grading.errors import GraderError, SubmissionsError
 from bertlearn.grading.pages import page
 from bertlearn.grading.report import Question, Report
 from bertlearn.grading.submissions import find
+from bertlearn.grading.worker import landlock
 
 ROOT = Path(__file__).resolve().parents[1]
 LINUX = sys.platform.startswith("linux")
@@ -380,7 +381,14 @@ def test_ctrl_c_and_a_kill_lose_nothing(tmp_path, stand_in, how):
     folder = put(tmp_path / "in", "a.ipynb", "b.ipynb", *(f"slow{n}.ipynb" for n in range(9)))
     script, table_file = tmp_path / "stand_in.py", tmp_path / "scores.csv"
     command = [sys.executable, "-c", RUN, str(script), str(folder), str(table_file)]
-    run = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    (scratch := tmp_path / "scratch").mkdir()
+    run = subprocess.Popen(
+        command,
+        env={**os.environ, "TMPDIR": str(scratch)},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     while "2/11" not in (line := run.stderr.readline()):
         assert line, "it ended by itself"
     os.killpg(run.pid, how)
@@ -397,6 +405,11 @@ def test_ctrl_c_and_a_kill_lose_nothing(tmp_path, stand_in, how):
             continue
         assert str(script).encode() not in said, "a judge outlives the command"
     assert len(Batch(folder, table_file).waiting) in (8, 9)
+    if how == signal.SIGKILL:  # the next grading clears up
+        again = "from bertlearn.grading.folders import workshop; workshop()"
+        environment = {**os.environ, "TMPDIR": str(scratch)}
+        subprocess.run([sys.executable, "-c", again], env=environment, check=True)
+    assert os.listdir(scratch) == []
 
 
 # ---- the page ---------------------------------------------------------------------------
@@ -424,6 +437,8 @@ def test_a_report_can_be_read_back():
 
 def test_the_command_grades_a_class(tmp_path, capsys):
     """Right, unsolved, not a notebook: by the judge itself, and again from what is kept."""
+    from bertlearn.grading.judge import questions
+
     folder = tmp_path / "hand in 作业"
     (folder / "ann").mkdir(parents=True)
     shutil.copy(ROOT / "solutions" / "04_attention.ipynb", folder / "ann")
@@ -439,11 +454,71 @@ def test_the_command_grades_a_class(tmp_path, capsys):
     assert "3 to grade" in outputs[0][1].replace("notebooks ", "") and not outputs[1][1]
     assert outputs[0][2] == outputs[1][2] and outputs[0][0] == outputs[1][0]
     totals = {name: (row["points"], row["max"]) for name, row in rows(tmp_path).items()}
-    assert totals == {"ann": ("21", "21"), "bo": ("0", "21"), "cy": ("0", "")}
+    most = f"{sum(check.points for check in questions('04')):g}"
+    assert totals == {"ann": (most, most), "bo": ("0", most), "cy": ("0", "")}
     assert rows(tmp_path)["cy"]["reason"].startswith("the file is not a notebook")
     assert sorted(p.name for p in (tmp_path / "f").rglob("*.html")) == [
         *("04_attention.html", "bo.html", "cy.html")
     ]
+
+
+def test_a_sandbox_that_is_not_there_is_told_before_anything_is_written(
+    tmp_path, folder, capsys, monkeypatch
+):
+    arguments = (folder, "--csv", tmp_path / "scores.csv", "--sandbox")
+    monkeypatch.setattr(isolation, "bubblewrap_problem", lambda: "bubblewrap is not installed: ...")
+    monkeypatch.setattr(landlock, "version", lambda: 0)
+    for kind, said in (
+        ("bwrap", "bubblewrap is not installed: ..."),
+        ("landlock", "this kernel has no Landlock: it needs Linux 5.13"),
+        ("chroot", "choose one of auto, none, landlock, bwrap"),
+    ):
+        err = refused(*arguments, kind, capsys=capsys)
+        assert said in err and err.count("\n") == 1
+    assert os.listdir(tmp_path) == ["in"]
+
+
+def test_the_sandbox_reaches_the_judges_and_another_one_grades_again(
+    tmp_path, folder, stand_in, capsys, monkeypatch
+):
+    monkeypatch.setattr(isolation, "choose", lambda kind="auto": kind)
+    asked_of = []
+    real = Crew.grade
+    monkeypatch.setattr(
+        Crew, "grade", lambda self, requests: asked_of.extend(requests) or real(self, requests)
+    )
+    common = ["grade", str(folder), "--csv", str(tmp_path / "scores.csv"), "--jobs", "1"]
+    for kind in ("bwrap", "bwrap", "auto"):
+        with pytest.raises(SystemExit) as left:
+            main([*common, "--sandbox", kind])
+        assert left.value.code == batch.LESS
+    assert [request["limits"] for request in asked_of] == [{"sandbox": "bwrap"}] * 3 + [{}] * 3
+
+
+def test_the_summary_and_the_pages_say_what_held(tmp_path, capsys):
+    """The judges themselves, on one answer: without a sandbox, and in each one that is here."""
+    (folder := tmp_path / "in").mkdir()
+    solution = json.loads((ROOT / "solutions" / "04_attention.ipynb").read_text("utf-8"))
+    ids = [cell["id"] for cell in solution["cells"]]
+    del solution["cells"][ids.index("check-04-causal-mask") + 1 :]
+    (folder / "ann.ipynb").write_text(json.dumps(solution), encoding="utf-8")
+    common = ["grade", folder, "--csv", tmp_path / "scores.csv", "--feedback", tmp_path / "pages"]
+    problems = {"landlock": isolation.landlock_problem(), "bwrap": isolation.bubblewrap_problem()}
+    words = {"none": "", "landlock": "Landlock", "bwrap": "bubblewrap"}
+    for kind in ("none", *(kind for kind, problem in problems.items() if not problem)):
+        with pytest.raises(SystemExit) as left:
+            main([*map(str, common), "--sandbox", kind])
+        assert left.value.code == batch.LESS
+        out, err = capsys.readouterr()
+        (held,) = (line for line in out.splitlines() if line.startswith("Isolation: "))
+        shown = (tmp_path / "pages" / "ann.html").read_text("utf-8")
+        assert held.removeprefix("Isolation: ") in shown
+        if kind == "none":
+            assert held == f"Isolation: {isolation.NO_SANDBOX}" and isolation.NO_SANDBOX in err
+        else:
+            assert held.startswith("Isolation: run in isolation (") and words[kind] in held
+            assert isolation.NO_SANDBOX not in out + err
+        assert rows(tmp_path)["ann"]["points"] == "2"
 
 
 def test_a_folder_that_is_not_there_is_an_error_of_ours(tmp_path):

@@ -12,6 +12,7 @@ import copy
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 import warnings
@@ -21,15 +22,17 @@ import pytest
 
 from bertlearn.cli import main
 from bertlearn.grading.errors import ExerciseError
+from bertlearn.grading.judge import questions
 
 pytest.importorskip("nbgrader")
 pytest.importorskip("setuptools")
 
 ROOT = Path(__file__).resolve().parents[1]
 NAME = "04_attention"
+PROJECT = "91_own_attention"
 SOLUTION = json.loads((ROOT / "solutions" / f"{NAME}.ipynb").read_text("utf-8"))
 EXERCISE = json.loads((ROOT / "exercises" / f"{NAME}.ipynb").read_text("utf-8"))
-MAX = 21
+MAX = sum(check.points for check in questions("04"))
 
 
 # ---- submissions ------------------------------------------------------------------------
@@ -129,8 +132,8 @@ def course(tmp_path_factory):
     root, exchange = place / "bert101", place / "exchange"
     exchange.mkdir(mode=0o777)
     exchange.chmod(0o777)
-    for other in (root / "source").iterdir():  # one assignment is enough
-        if other.name != NAME:
+    for other in (root / "source").iterdir():  # a chapter and a project are enough
+        if other.name not in (NAME, PROJECT):
             (other / f"{other.name}.ipynb").unlink()
             other.rmdir()
     config = PyFileConfigLoader("nbgrader_config.py", path=str(root)).load_config()
@@ -158,6 +161,12 @@ def course(tmp_path_factory):
         logs = {student: api.autograde(NAME, student) for student in SUBMITTED}
         for student in SUBMITTED:
             succeed(api.generate_feedback(NAME, student))
+        succeed(api.generate_assignment(PROJECT))
+        for student, work in (("partly", "solutions"), ("cheat", "exercises")):
+            handed_in = root / "submitted" / student / PROJECT
+            handed_in.mkdir(parents=True)
+            shutil.copy(ROOT / work / f"{PROJECT}.ipynb", handed_in)
+            succeed(api.autograde(PROJECT, student))
     export = [sys.executable, "-m", "nbgrader", "export", "--to", "grades.csv"]
     subprocess.run(export, cwd=root, check=True, capture_output=True)
     return root, logs
@@ -179,12 +188,29 @@ def test_what_is_released_is_the_exercise(course):
         assert not cell.get("outputs") and "bertlearn" not in cell["metadata"]
 
 
+def exported(root: Path, assignment: str) -> dict[str, dict[str, str]]:
+    """The rows of the exported table, by learner."""
+    with (root / "grades.csv").open(encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["assignment"] == assignment]
+    return {row["student_id"]: row for row in rows}
+
+
+def test_a_project_is_an_assignment_like_others(course):
+    released = (course[0] / "release" / PROJECT / f"{PROJECT}.ipynb").read_text("utf-8")
+    assert "BEGIN SOLUTION" not in released and "NotImplementedError" in released
+    rows = exported(course[0], PROJECT).values()
+    assert {row["student_id"]: float(row["score"]) for row in rows} == {
+        **dict.fromkeys(SUBMITTED, 0),
+        "partly": 10,
+    }
+    assert {float(row["max_score"]) for row in rows} == {10}
+
+
 def test_every_submission_has_the_points_that_it_deserves(course):
     root, logs = course
     for student, log in logs.items():
         assert log["success"], f"{student}: {log.get('log')}\n{log.get('error')}"
-    with (root / "grades.csv").open(encoding="utf-8") as file:
-        rows = {row["student_id"]: row for row in csv.DictReader(file)}
+    rows = exported(root, NAME)
     found = {student: float(row["score"]) for student, row in rows.items()}
     assert found == {student: points for student, (_, points) in SUBMITTED.items()}
     assert {float(row["max_score"]) for row in rows.values()} == {MAX}

@@ -209,7 +209,7 @@ def course_command(target: Path) -> int:
     assignments = make(target)
     print(f"{_shown(target)} has {len(assignments)} assignments: {', '.join(assignments)}")
     if importlib.util.find_spec("nbgrader") is None:
-        print('nbgrader is not installed: pip install "bertlearn[course]"')
+        print('nbgrader is not installed: pip install -e ".[course]" in the repository of the book')
     print(f"There: cd {_shown(target)}; nbgrader generate_assignment {assignments[0]}")
     return 0
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bertlearn.grading.errors import GraderError
-from bertlearn.grading.folders import remove
+from bertlearn.grading.folders import new_folder, remove
 
 __all__ = ["Crew"]
 
@@ -121,7 +121,7 @@ class Crew:
         self.lock = threading.Lock()
 
     def __enter__(self) -> Crew:
-        self.scratch = Path(tempfile.mkdtemp(prefix="bertlearn-crew-"))
+        self.scratch = new_folder()
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -85,7 +85,7 @@ def _strip(notebook: NotebookNode, master: Path) -> None:
         )
     except ImportError:
         raise ExerciseError(
-            'building exercises needs nbgrader: pip install "bertlearn[course]"'
+            'building exercises needs nbgrader: pip install -e ".[course]" in the repository'
         ) from None
     steps = (ClearSolutions, ClearHiddenTests, ClearOutput, LockCells, CheckCellMetadata)
     for step in steps:

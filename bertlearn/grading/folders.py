@@ -45,8 +45,9 @@ def _workshop(process: int, place: str) -> Path:
         if (lock := _lock(old)) is not None:
             remove(old)
             os.close(lock)
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
-    _lock(folder)
+    fresh = Path(tempfile.mkdtemp(prefix=f".{PREFIX}", dir=place))
+    _lock(fresh)
+    folder = fresh.rename(fresh.with_name(fresh.name[1:]))  # not seen by others before it is held
     atexit.register(_remove_own, folder, process)
     return folder
 

@@ -8,8 +8,10 @@ PYTHON is that of an environment with ``otter-grader[grading]==7.0.0`` and torch
 from the environment which runs this. One thread each. ``compare`` hands the same work to all, in
 turns: right, wrong, attacks, honest work with an accident. Each is graded by the command that a
 person would type, in a process of its own. Seconds are of the wall and of the processors, the
-latter with all that a command has started; the machine may have been busy, so what counts are the
-ratios within one run. ``sixty`` grades sixty submissions of exercise 04 with two judges. ``checks``
+latter with all that a command has started. Each record holds the load of the machine before and
+after: where it was above the number of processors before we began, others worked on it too, and
+seconds of the wall are longer than they need be; what counts are the ratios within one run.
+``sixty`` grades sixty submissions of exercise 04 with two judges. ``checks``
 times every check of the book on its solution, as it runs in a learner's notebook.
 """
 
@@ -44,13 +46,15 @@ from material import (  # noqa: E402
     NAME,
     POINTS,
     RIGHT,
+    UNARMED,
     WRONG,
     for_nbgrader,
     for_otter,
     hand_in,
 )
 
-LIMIT = 150.0  # seconds after which a command is called hung
+KEPT = Path(tempfile.gettempdir(), "bertlearn-compare-rows.json")  # delete it to begin anew
+LIMIT = 120.0  # seconds after which a command is called hung
 TURNS = 3  # of right work, for the times
 ENVIRONMENT = {
     **os.environ,
@@ -58,6 +62,15 @@ ENVIRONMENT = {
     "PYTHONPATH": str(ROOT),
     "PYTHONWARNINGS": "ignore",
 }
+
+
+def machine(before: float) -> dict[str, Any]:
+    """Processors and load: of the last minute before we began, of the last five of the run."""
+    return {
+        "processors": os.cpu_count(),
+        "load before": round(before, 1),
+        "load at the end": round(os.getloadavg()[1], 1),
+    }
 
 
 # ---- running a command ------------------------------------------------------------------
@@ -224,9 +237,11 @@ class Otter:
 
 # ---- compare ----------------------------------------------------------------------------
 def compare(otter: str) -> dict[str, Any]:
-    """All work through all graders."""
+    """All work through all graders; kept as it goes, the same command goes on from there."""
     ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # adopt what a command leaves behind
-    rows: list[dict[str, Any]] = []
+    load = os.getloadavg()[0]
+    rows: list[dict[str, Any]] = json.loads(KEPT.read_text("utf-8")) if KEPT.exists() else []
+    done_before = {(row["work"], row["grader"]) for row in rows}
     with tempfile.TemporaryDirectory(prefix="graders-") as temporary:
         graders = []
         for kind in (Ours, Nbgrader, Otter):
@@ -235,20 +250,29 @@ def compare(otter: str) -> dict[str, Any]:
             graders.append(kind(place, otter))
         for what, answers, kind_of, want in _work():
             for grader in graders:
+                if (what, grader.name) in done_before:
+                    continue
                 file = "04_attention (1).ipynb" if what == "the file renamed" else f"{NAME}.ipynb"
                 work = hand_in(grader.released, answers, what)
                 done = grader.grade(work, f"s{len(rows)}", file)
                 row = {"work": what, "kind": kind_of, "grader": grader.name, "want": want, **done}
-                row["outcome"] = _outcome(row)
                 row["said"] = row["said"][-600:] if row["points"] is None else ""
                 row["read"] = row["read"][-1500:]
                 rows.append(row)
+                KEPT.write_text(json.dumps(rows), encoding="utf-8")
                 print(
-                    f"{grader.name:10} {row['outcome']:22} {row['points']} of {FULL}, "
+                    f"{grader.name:10} {row['points']} of {FULL}, "
                     f"{row['wall']:.1f} s, {row['cpu']:.1f} s cpu  {what}",
                     flush=True,
                 )
-    return {"versions": _versions(otter), "full": FULL, "summary": _summary(rows), "rows": rows}
+    _judge(rows)
+    return {
+        "versions": _versions(otter),
+        "machine": machine(load),
+        "full": FULL,
+        "summary": _summary(rows),
+        "rows": rows,
+    }
 
 
 def _work() -> list[tuple[str, dict[str, str], str, float]]:
@@ -257,15 +281,36 @@ def _work() -> list[tuple[str, dict[str, str], str, float]]:
     for (what, answers), name in zip(WRONG.items(), POINTS, strict=True):
         wrong.append((what, answers, "wrong", float(FULL - POINTS[name])))
     attacks = [(what, answers, "attack", float(HONEST)) for what, answers in ATTACKS.items()]
+    attacks.append(("no attack", UNARMED, "unarmed", float(HONEST)))
     honest = [(what, answers, "honest", float(FULL)) for what, answers in HONEST_WORK.items()]
     return turns + wrong + honest + attacks
 
 
-def _outcome(row: dict[str, Any]) -> str:
+def _judge(rows: list[dict[str, Any]]) -> None:
+    """Say of each row what its points mean.
+
+    A wrong answer may earn a part of its question, by the grader's own rules, but not all of it. An
+    attack that brings no answers of its own may earn what they earn without it.
+    """
+    unarmed = {row["grader"]: row["points"] for row in rows if row["kind"] == "unarmed"}
+    for row in rows:
+        most = row["want"]
+        if row["kind"] == "wrong":
+            most = FULL - 0.5
+        elif row["kind"] == "attack" and _brings_nothing(ATTACKS[row["work"]]):
+            most = unarmed[row["grader"]]
+        row["outcome"] = _outcome(row, most)
+
+
+def _brings_nothing(answers: dict[str, str]) -> bool:
+    return answers["cross_attention"] == UNARMED["cross_attention"]
+
+
+def _outcome(row: dict[str, Any], most: float) -> str:
     points = row["points"]
     if row["code"] is None:
         return "hangs"
-    if points is not None and points > row["want"]:
+    if points is not None and points > most:
         return "false pass"
     if points is None or points < row["want"]:
         return "honest points lost"
@@ -310,6 +355,8 @@ def sixty() -> dict[str, Any]:
     from bertlearn.grading import batch
     from bertlearn.grading.crew import Crew
 
+    ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # to count what workers use
+    load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="sixty-") as temporary:
         folder = Path(temporary, "submitted")
         folder.mkdir()
@@ -318,6 +365,7 @@ def sixty() -> dict[str, Any]:
         made.store.mkdir()
         requests = [{"path": str(one.path), **made.asked} for one in made.submissions]
         begin, seconds, ends = time.monotonic(), [], []
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         with Crew(2) as crew:
             for place, verdict in crew.grade(requests):
                 made.accept(place, verdict)
@@ -326,6 +374,9 @@ def sixty() -> dict[str, Any]:
                 seconds.append(report.seconds if report else 0.0)
                 print(f"{len(ends)}: {made.entries[place].file}  {made.entries[place].said}")
         wall = time.monotonic() - begin
+        _reap(hung=False)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         points = {e.name: e.report.points if e.report else e.status for e in made.entries}
     own = sorted(seconds[2:])
     gaps = sorted(2 * (b - a) for a, b in zip(ends[1:], ends[2:], strict=False))
@@ -334,13 +385,14 @@ def sixty() -> dict[str, Any]:
         "judges": 2,
         "kinds": {kind: list(kinds.values()).count(kind) for kind in dict.fromkeys(kinds.values())},
         "wall": round(wall, 1),
+        "processor seconds in all": round(used, 1),
         "seconds each, after the first of each judge": {
             "median": round(statistics.median(own), 2),
             "nine in ten under": round(own[int(0.9 * len(own))], 2),
             "longest": round(own[-1], 2),
         },
         "seconds from one verdict to the next, times two": round(statistics.median(gaps), 2),
-        "load of the machine": os.getloadavg()[1],
+        "machine": machine(load),
         "points": points,
     }
 
@@ -370,13 +422,16 @@ def _class(folder: Path) -> dict[str, str]:
     for count in range(4 * (len(answers) + 1)):
         put("some answered", solved(count % (len(answers) + 1)))
     for what in list(WRONG) * 4:
-        put("a wrong answer", hand_in(solved(7), WRONG[what], what))
+        put("a wrong answer", hand_in(solved(len(answers)), WRONG[what], what))
     for what in list(HONEST_WORK)[:6]:
-        put("honest, with an accident", hand_in(solved(7), HONEST_WORK[what], what))
+        put("honest, with an accident", hand_in(solved(len(answers)), HONEST_WORK[what], what))
     harmless = [what for what in ATTACKS if "loop" not in what]
     for what in harmless[: 58 - len(kinds)]:
-        put("an attack", hand_in(solved(7), ATTACKS[what], what))
-    put("a loop that never ends", hand_in(solved(7), ATTACKS["a loop that never ends"], ""))
+        put("an attack", hand_in(solved(len(answers)), ATTACKS[what], what))
+    put(
+        "a loop that never ends",
+        hand_in(solved(len(answers)), ATTACKS["a loop that never ends"], ""),
+    )
     (folder / "learner59.ipynb").write_text("Dear teacher")
     kinds["learner59"] = "no notebook"
     assert len(kinds) == 60
@@ -387,8 +442,13 @@ def _class(folder: Path) -> dict[str, str]:
 def checks() -> dict[str, Any]:
     """Seconds of every check on its solution, in the process that holds the answer."""
     times = importlib.import_module("bertlearn.grading.times")
+    load = os.getloadavg()[0]
     found = times.measure(ROOT / "solutions")
-    return {"seconds": found, "median": statistics.median(found.values())}
+    return {
+        "machine": machine(load),
+        "median": statistics.median(found.values()),
+        "seconds": found,
+    }
 
 
 def main() -> None:

@@ -2,8 +2,9 @@
 
 The questions are of exercise 04, with the prompts left out. Their tests for nbgrader and otter are
 written as one would write them there: inputs, the right result from torch, `assert_close`. Ours are
-the checks of the book. In every attack the first question is answered rightly, so that a grader
-that loses it can be told from one that holds, and the other two are not solved.
+the checks of the book, which give a point of four for a result of the right shape. In every attack
+the first question is answered rightly, so that a grader that loses it can be told from one that
+holds, and the other two are not solved.
 """
 
 from __future__ import annotations
@@ -272,6 +273,8 @@ ATTACKS = {
         "return None"
     ),
 }
+
+UNARMED = attack()  # what the attacks hand in that bring no answers of their own
 
 _NOISY = (
     "import sys, warnings\n\n{answer}\n_inner = softmax_backward\n\n\n"
