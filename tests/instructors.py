@@ -112,9 +112,11 @@ def speed() -> str:
         f"ten less than {each['nine in ten under']:.1f}."
     )
     if machine["load before"] > machine["processors"] / 2:
+        used = record["processor seconds in all"] / record["submissions"]
         said += (
-            f" The machine was busy with other work: its load was {machine['load before']:.1f} "
-            f"before the run began."
+            f" The machine was busy with other work, its load was {machine['load before']:.1f} "
+            f"before the run began; of processor time a notebook took {used:.1f} seconds, the "
+            f"start of the judges included."
         )
     return said + "\n"
 
