@@ -33,31 +33,29 @@ OUTCOMES = {
 def weeks(plan: tuple[str, ...]) -> str:
     """What is due in which week."""
     lines = [
-        "| week | chapter | exercise | questions | points | minutes |",
-        "|-----:|---------|----------|----------:|-------:|--------:|",
+        "| week | chapter | points | minutes | questions |",
+        "|-----:|---------|-------:|--------:|----------:|",
     ]
-    sums = [0, 0.0, 0]
+    sums = [0.0, 0, 0]
     due = [(week, one) for week, numbers in enumerate(plan, start=1) for one in numbers.split()]
     for week, number in due:
         asked = questions(number)
-        figures = len(asked), sum(c.points for c in asked), sum(c.minutes for c in asked)
+        figures = sum(c.points for c in asked), sum(c.minutes for c in asked), len(asked)
         sums = [total + figure for total, figure in zip(sums, figures, strict=True)]
-        chapter, exercise = _links(number)
-        cells = [f"{figure:g}" for figure in (week, *figures)]
-        lines.append(f"| {cells[0]} | {chapter} | {exercise} | {' | '.join(cells[1:])} |")
-    lines.append(f"| | | **in all** | {' | '.join(f'**{total:g}**' for total in sums)} |")
+        cells = [f"{figure:g}" for figure in figures]
+        lines.append(f"| {week} | {_links(number)} | {' | '.join(cells)} |")
+    lines.append(f"| | **in all** | {' | '.join(f'**{total:g}**' for total in sums)} |")
     return "\n".join(lines) + "\n"
 
 
-def _links(number: str) -> tuple[str, str]:
-    """Links to a chapter and to its exercise, by what they are called."""
+def _links(number: str) -> str:
+    """Links to a chapter and to its exercise, or to a project, by what they are called."""
     (exercise,) = (ROOT / "exercises").glob(f"{number}_*.ipynb")
-    title = _title(exercise)
-    linked = f"[{exercise.stem}](../exercises/{exercise.name})"
     found = list((ROOT / "chapters").glob(f"{number}_*.ipynb"))
     if not found:
-        return f"{title.split(': ', 1)[-1]} (project)", linked
-    return f"[{_title(found[0])}](../chapters/{found[0].name})", linked
+        return f"[{_title(exercise)}](../exercises/{exercise.name})"
+    chapter = f"[{_title(found[0])}](../chapters/{found[0].name})"
+    return f"{chapter}, [exercise](../exercises/{exercise.name})"
 
 
 def _title(path: Path) -> str:
@@ -114,9 +112,11 @@ def speed() -> str:
         f"ten less than {each['nine in ten under']:.1f}."
     )
     if machine["load before"] > machine["processors"] / 2:
+        used = record["processor seconds in all"] / record["submissions"]
         said += (
-            f" The machine was busy with other work: its load was {machine['load before']:.1f} "
-            f"before the run began."
+            f" The machine was busy with other work, its load was {machine['load before']:.1f} "
+            f"before the run began; of processor time a notebook took {used:.1f} seconds, the "
+            f"start of the judges included."
         )
     return said + "\n"
 

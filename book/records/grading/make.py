@@ -281,9 +281,9 @@ def _work() -> list[tuple[str, dict[str, str], str, float]]:
     for (what, answers), name in zip(WRONG.items(), POINTS, strict=True):
         wrong.append((what, answers, "wrong", float(FULL - POINTS[name])))
     attacks = [(what, answers, "attack", float(HONEST)) for what, answers in ATTACKS.items()]
-    attacks.append(("no attack", UNARMED, "unarmed", float(HONEST)))
+    unarmed = [("no attack", UNARMED, "unarmed", float(HONEST))]
     honest = [(what, answers, "honest", float(FULL)) for what, answers in HONEST_WORK.items()]
-    return turns + wrong + honest + attacks
+    return turns + wrong + honest + unarmed + attacks
 
 
 def _judge(rows: list[dict[str, Any]]) -> None:
