@@ -295,7 +295,9 @@ def _judge(rows: list[dict[str, Any]]) -> None:
     unarmed = {row["grader"]: row["points"] for row in rows if row["kind"] == "unarmed"}
     for row in rows:
         most = row["want"]
-        if row["kind"] == "wrong":
+        if row["kind"] == "unarmed":
+            most = row["points"]
+        elif row["kind"] == "wrong":
             most = FULL - 0.5
         elif row["kind"] == "attack" and _brings_nothing(ATTACKS[row["work"]]):
             most = unarmed[row["grader"]]
