@@ -38,7 +38,7 @@ COMMANDS: dict[str, str] = {
             ("100", "--seeds 3 --examples 100 --epochs 15"),
             ("500", "--seeds 3 --examples 500 --epochs 8"),
             ("2000", "--seeds 3 --examples 2000 --epochs 4"),
-            ("all", "--seeds 2 --epochs 3"),
+            ("all", "--epochs 3"),
         )
         for who, model in (("mini", _MINI_EN), ("scratch", _NEW_EN))
     },
