@@ -139,18 +139,18 @@ def start_command(chapter: str | None, script: bool = False, update: bool = Fals
         print(f"{_shown(file)} is yours to work on: {sizes}.")
     else:
         print(f"{_shown(file)} is there already: left as it is.")
-    _tell_road(file, asked[0].id)
+    _tell_road(file, asked[0].id if asked else "")
     return 0
 
 
 def _tell_road(file: Path, first: str) -> None:
     """What to type next."""
-    shown, number = shlex.quote(str(_shown(file))), first[:2]
+    shown, number = shlex.quote(str(_shown(file))), file.name[:2]
     where = "your editor" if file.suffix == ".py" else "Jupyter Lab (make lab) or VS Code"
     rows = {
         "open it": f"in {where}",
         "a verdict": f"bertlearn check {number}   (with --watch: after each save)",
-        "stuck": f"bertlearn hint {first}",
+        "stuck": f"bertlearn hint {first}".rstrip(),
         "where am I": "bertlearn progress",
         "done": f"bertlearn grade {shown}",
     }
