@@ -54,6 +54,7 @@ COMMANDS: dict[str, str] = {
     # Pairs and questions.
     "pairs-minilm": f"{_PAIRS} --model minilm",
     "pairs-mini": f"{_PAIRS} {_MINI_EN} {_MINI} {_QUIET}",
+    "questions-words": f"{_ASKED} --model baselines",
     "questions-minilm": f"{_ASKED} --model minilm --rate 1e-4 --epochs 2",
     "questions-mini": f"{_ASKED} {_MINI_EN} {_MINI} --epochs 2 {_QUIET}",
 }
