@@ -367,6 +367,9 @@ def _(t: Toolbox, softmax_backward: Any) -> None:
             "you forgot what every weight loses when another gains: subtract the mean": (
                 weights * upstream
             ),
+            "the plain average is not it: each upstream gradient counts by its weight": (
+                weights * (upstream - upstream.mean(-1, keepdim=True))
+            ),
         },
     )
 
@@ -376,6 +379,7 @@ def _(t: Toolbox, softmax_backward: Any) -> None:
     scores, upstream = 2 * t.randn(2, 3, 4, 6), t.randn(2, 3, 4, 6)
     weights, want = _through_softmax(scores, upstream)
     keys = (weights * upstream).sum(-2, keepdim=True)
+    heads = (weights * upstream).sum(1, keepdim=True)
     t.close(
         softmax_backward(weights, upstream),
         want,
@@ -389,6 +393,9 @@ def _(t: Toolbox, softmax_backward: Any) -> None:
             ),
             "you summed over queries: a row of weights is one softmax, over keys": (
                 weights * (upstream - keys)
+            ),
+            "you summed over axis 1, here the heads: keys are the last axis, dim=-1": (
+                weights * (upstream - heads)
             ),
             "the plain average is not it: each upstream gradient counts by its weight": (
                 weights * (upstream - upstream.mean(-1, keepdim=True))
@@ -427,6 +434,19 @@ def _cross(x: Tensor, memory: Tensor, real: Tensor, w: dict[str, Tensor], heads:
     return torch.cat(out.unbind(1), -1)
 
 
+def _cross_by_hand(
+    x: Tensor, memory: Tensor, real: Tensor, w: dict[str, Tensor], axis: int, hidden: float
+) -> Tensor:
+    """Cross-attention in three heads with softmax over an axis, a score where padding stands."""
+    q, k, v = (
+        torch.stack((source @ w[name]).chunk(3, -1), 1)
+        for source, name in ((x, "query"), (memory, "key"), (memory, "value"))
+    )
+    scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
+    scores = scores.masked_fill(~real.bool()[:, None, None, :], hidden)
+    return scores.softmax(axis) @ v
+
+
 @cross.case("the output has the first sentence's length", points=1)
 def _(t: Toolbox, cross_attention: Any) -> None:
     x, memory = t.randn(2, 4, 12), t.randn(2, 7, 12)
@@ -447,6 +467,8 @@ def _(t: Toolbox, cross_attention: Any) -> None:
     real[1, t.integer(2, 5) :] = 0
     want = _cross(x, memory, real, w, 3)
     swapped = {**w, "key": w["value"], "value": w["key"]}
+    low = torch.finfo(x.dtype).min
+    heads = _cross_by_hand(x, memory, real, w, -1, low)
     t.close(
         cross_attention(x, memory, real, w, 3),
         want,
@@ -462,6 +484,18 @@ def _(t: Toolbox, cross_attention: Any) -> None:
                 _cross(x / math.sqrt(3), memory, real, w, 3)
             ),
             "key and value are exchanged": _cross(x, memory, real, swapped, 3),
+            "softmax runs over keys, the last axis: yours ran over queries": torch.cat(
+                _cross_by_hand(x, memory, real, w, -2, low).unbind(1), -1
+            ),
+            "a masked score of 0 is not masked: it must be very low, so that softmax gives 0": (
+                torch.cat(_cross_by_hand(x, memory, real, w, -1, 0.0).unbind(1), -1)
+            ),
+            "the mask is the wrong way round: you hid the tokens and kept the padding": torch.cat(
+                _cross_by_hand(x, memory, 1 - real, w, -1, -1e9).unbind(1), -1
+            ),
+            "the heads are not merged: swap the axes back before the reshape": heads.reshape(
+                x.shape
+            ),
         },
     )
 
@@ -553,13 +587,16 @@ def _(t: Toolbox, attention_cost: Any) -> None:
     t.equal(
         got,
         3 * (hidden * hidden + hidden),
-        f"the parameters for hidden_size {hidden}",
+        f"the number of parameters for hidden_size {hidden}",
         suspects={
             "the biases are missing: each of the three maps adds one number per output": (
                 3 * hidden * hidden
             ),
             "you multiplied by the number of heads: heads are slices of one matrix": (
                 12 * 3 * (hidden * hidden + hidden)
+            ),
+            "a head has no matrix of its own: it is a slice of one (hidden, hidden)": (
+                12 * 3 * hidden * hidden + 3 * hidden
             ),
             "one map only: there are three, query, key and value": hidden * hidden + hidden,
             "you counted the output layer too: the question is about query, key and value": (
@@ -576,12 +613,15 @@ def _(t: Toolbox, attention_cost: Any) -> None:
     t.equal(
         got,
         heads * seq * seq,
-        f"the scores for {heads} heads and {seq} tokens",
+        f"the number of scores for {heads} heads and {seq} tokens",
         suspects={
             "every head has scores of its own": seq * seq,
             "a score is one number, not head_size numbers": 48 * heads * seq * seq,
             "there is one score for each pair of a query and a key, not one for each token": (
                 heads * seq
+            ),
+            "query 1 with key 2 and query 2 with key 1 are two scores, and each has its own": (
+                heads * seq * (seq + 1) // 2
             ),
         },
     )
@@ -667,11 +707,24 @@ def _share_mistakes(weights: Tensor, special: Tensor) -> dict[str, Tensor]:
         "you read the columns as queries: weights[h, q, k] is what query q gives key k": (
             _shares(weights.transpose(-2, -1), special)
         ),
+        "you summed over queries: a query's weights are a row, sum over keys, dim=-1": (
+            _over_queries(weights, special)
+        ),
         "these are sums: divide by the number of queries": right * int((~special).sum()),
         "a special neighbor counts as special, not as previous or next": (
             _neighbors_first(weights, special)
         ),
     }
+
+
+def _over_queries(weights: Tensor, special: Tensor) -> Tensor:
+    """What comes out if each key's column is summed, and the mean taken over the real keys."""
+    seq = len(special)
+    near = torch.arange(seq)[None] - torch.arange(seq)[:, None]
+    kinds = [~special[None] & (near == d) for d in (0, -1, 1)]
+    kinds += [special[None].expand(seq, seq)]
+    kinds += [~(kinds[0] | kinds[1] | kinds[2] | kinds[3])]
+    return torch.stack([(weights * one).sum(-2)[:, ~special].mean(-1) for one in kinds], -1)
 
 
 def _neighbors_first(weights: Tensor, special: Tensor) -> Tensor:
@@ -716,7 +769,10 @@ def _(t: Toolbox, relative_attention: Any) -> None:
         suspects={
             "the scores are not scaled by the square root of head_size": (
                 F.scaled_dot_product_attention(q, k, v, scale=1.0)
-            )
+            ),
+            "softmax runs over keys, the last axis: yours ran over queries": (
+                (q @ k.transpose(-2, -1) / math.sqrt(8)).softmax(-2) @ v
+            ),
         },
     )
 
@@ -745,6 +801,9 @@ def _(t: Toolbox, relative_attention: Any) -> None:
             ),
             "the bias was scaled with the scores: add it after the division": scaled_too,
             "the bias does not count": scores.softmax(-1) @ v,
+            "distance 0 has the middle of the bias: add the reach to the clipped distance": (
+                (scores + bias[:, distance - 2]).softmax(-1) @ v
+            ),
         },
     )
 

@@ -219,7 +219,7 @@ class Toolbox:
             self.tensor(got, shape=want.shape, name=name)
         if _near(got, want, atol, rtol):
             return
-        sides: dict[str, Any] = {"expected": _brief(want), "got": _brief(got)}
+        sides: dict[str, Any] = _sides(want, got, atol, rtol)
         sides["picture"] = (want.detach(), got.detach())
         for message, wrong in suspects.items():
             wrong = _as_tensor(wrong)
@@ -550,6 +550,22 @@ def _brief(x: Any) -> str:
         return f"{tuple(x.shape)} [{shown}{more}]"
     text = f"{x:.6g}" if isinstance(x, float) else repr(x)
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _sides(want: Tensor, got: Tensor, atol: float, rtol: float) -> dict[str, str]:
+    """Both in a few characters; if these look the same, the first place where the two differ."""
+    expected, came = _brief(want), _brief(got)
+    if expected == came:
+        a, b = (x.detach().double().flatten() for x in (want, got))
+        off = ~torch.isclose(b, a, rtol, atol, True)
+        if bool(off.any()):
+            first = int(off.int().argmax())
+            place = [int(i) for i in torch.unravel_index(torch.tensor(first), want.shape)]
+            shown = (x.detach().flatten()[first].item() for x in (want, got))
+            expected, came = (
+                f"{place} {v:.8g}" if isinstance(v, float) else f"{place} {v}" for v in shown
+            )
+    return {"expected": expected, "got": came}
 
 
 def _decision(got: Any, names: Mapping[str, float]) -> tuple[str, dict[str, float]]:
