@@ -18,7 +18,7 @@ from learners import NAME, cell_of, classroom, save, solved
 from nbclient import NotebookClient
 
 from bertlearn.checks import Check, find, run
-from bertlearn.checks.core import REGISTRY
+from bertlearn.checks.core import REGISTRY, Failed, Toolbox
 from bertlearn.checks.show import as_html
 from bertlearn.grading.road import source_of
 from bertlearn.progress import Progress
@@ -150,3 +150,12 @@ def test_in_jupyter_the_check_answers_with_a_picture_and_is_noted(tmp_path, monk
     records = Progress(room / "my").read()
     assert records["04.causal_mask"].points == 2 and records["04.causal_mask"].checks == 2
     assert records["04.attention_cost"].tried
+
+
+def test_where_both_sides_look_alike_the_first_difference_is_shown():
+    want = torch.arange(12.0).view(3, 4)
+    got = want.clone()
+    got[2, 1] = 9.5
+    with pytest.raises(Failed) as failed:
+        Toolbox(0).close(got, want, "the result")
+    assert (failed.value.expected, failed.value.got) == ("[2, 1] 9", "[2, 1] 9.5")
