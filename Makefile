@@ -25,7 +25,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help env dev-env book serve lab test lint notebooks exercises mistakes pins clean clean-env
+.PHONY: help env dev-env book serve lab test lint notebooks exercises mistakes mutants mutation pins clean clean-env
 
 help:  ## list these commands
 	@echo "bertlearn: understand BERT by building it. What make can do here:"
@@ -106,6 +106,12 @@ pins: dev-env  ## write the versions now in .venv-dev into constraints.txt
 	@mv constraints.new constraints.txt
 
 # ---------------------------------------------------------------- proving
+mutants: dev-env  ## ask the judge about every known wrong and right answer (a table; a few minutes)
+	@$(DPY) -m tests.mutants $(NB)
+
+mutation: dev-env  ## judge every small change to every answer that has changed (a few minutes)
+	@$(DPY) -m tests.mutation $(NB)
+
 LINT := $(DPY) -m ruff check -q . && $(DPY) -m ruff format -q --check . && $(DPY) -m mypy
 
 lint: dev-env  ## style and types

@@ -492,6 +492,12 @@ def bench(
 @app.command()
 def start(
     chapter: Annotated[str | None, typer.Argument(metavar="[NN]", help="As in 04.")] = None,
+    script: Annotated[
+        bool, typer.Option("--script", help="A plain script with # %% cells, no notebook.")
+    ] = False,
+    update: Annotated[
+        bool, typer.Option("--update", help="Bring an older copy up to date, answers kept.")
+    ] = False,
 ) -> None:
     """Copy a chapter's exercise into my/, where you work on it.
 
@@ -499,12 +505,83 @@ def start(
     """
     from bertlearn.grading.command import start_command
 
-    raise typer.Exit(start_command(chapter))
+    if update and (script or chapter is None):
+        raise typer.BadParameter("--update goes with a number alone, as in 04 --update")
+    raise typer.Exit(start_command(chapter, script, update))
+
+
+@app.command()
+def check(
+    what: Annotated[
+        str | None,
+        typer.Argument(metavar="[NN|QUESTION|FILE]", help="As in 04, or 04.causal_mask."),
+    ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Again after each save, until Ctrl-C.")
+    ] = False,
+) -> None:
+    """Check your copy of an exercise, as its check cells do: a line a question.
+
+    Without an argument it takes the copy in my/ that was saved last. Exit codes as of grade.
+    """
+    from bertlearn.grading.learner import check_command
+
+    raise typer.Exit(check_command(what, watch))
+
+
+@app.command()
+def hint(
+    question: Annotated[
+        str | None, typer.Argument(metavar="[QUESTION]", help="As in 04.causal_mask.")
+    ] = None,
+    again: Annotated[bool, typer.Option("--again", help="Those given so far.")] = False,
+) -> None:
+    """Give the next hint of a question, the gentlest first.
+
+    Without a question it takes the first one, in the copy that was saved last, that lacks points.
+    """
+    from bertlearn.grading.learner import hint_command
+
+    raise typer.Exit(hint_command(question, again))
+
+
+@app.command()
+def solution(
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="As in 04.causal_mask.")],
+    give_up: Annotated[
+        bool, typer.Option("--give-up", help="Without a try; bertlearn progress says so.")
+    ] = False,
+) -> None:
+    """Show the solution of a question that you have tried. Exit code 1 if it is not shown."""
+    from bertlearn.grading.learner import solution_command
+
+    raise typer.Exit(solution_command(question, give_up))
+
+
+@app.command()
+def reset(
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="As in 04.causal_mask.")],
+    file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Your copy, if it is not in my/.")
+    ] = None,
+) -> None:
+    """Bring one question back as it was given; your answer is kept in my/kept."""
+    from bertlearn.grading.learner import reset_command
+
+    raise typer.Exit(reset_command(question, file))
+
+
+@app.command()
+def progress() -> None:
+    """What is done, the points, and what to do next."""
+    from bertlearn.grading.learner import progress_command
+
+    raise typer.Exit(progress_command())
 
 
 @app.command()
 def grade(
-    notebook: Annotated[Path, typer.Argument(metavar="NOTEBOOK")],
+    notebook: Annotated[Path, typer.Argument(metavar="NOTEBOOK|FOLDER")],
     json: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the report here.")
     ] = None,
@@ -513,14 +590,50 @@ def grade(
         int | None,
         typer.Option(min=0, max=2**31 - 1, help="Draw the inputs as a report's seed did."),
     ] = None,
+    sandbox: Annotated[
+        str,
+        typer.Option(metavar="KIND", help="auto, landlock, bwrap, or none: only for trusted work."),
+    ] = "auto",
+    csv: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Of a folder: write the table here.")
+    ] = None,
+    feedback: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Of a folder: a page for each notebook.")
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Of a folder: so many at a time.")] = None,
 ) -> None:
     """Grade an exercise: points for each question, and the reason for each loss.
 
-    Exit code 0 at full marks, 1 below, 2 if the notebook cannot be read, 3 if the grader failed.
+    A folder of submissions is graded into a table, with --csv. It holds notebooks, or a folder of
+    them for each learner. The same command again goes on where it was.
+
+    Exit code 0 at full marks, 1 below, 2 if a notebook cannot be read, 3 if the grader failed; of
+    a folder the highest of these.
     """
+    if csv is not None or notebook.is_dir():
+        from bertlearn.grading.command import folder_command
+
+        raise typer.Exit(
+            folder_command(notebook, csv, feedback, jobs, seed, bool(json or html), sandbox)
+        )
+    if feedback is not None or jobs is not None:
+        raise typer.BadParameter("--feedback and --jobs go with a folder and --csv")
     from bertlearn.grading.command import grade_command
 
-    raise typer.Exit(grade_command(notebook, json, html, seed))
+    raise typer.Exit(grade_command(notebook, json, html, seed, sandbox))
+
+
+@app.command()
+def course(
+    name: Annotated[Path, typer.Argument(metavar="NAME", help="A folder that is not there yet.")],
+) -> None:
+    """Make the folder of a course for nbgrader, with the book's exercises.
+
+    In it: nbgrader generate_assignment 04_attention, and so on. Needs the extra [course].
+    """
+    from bertlearn.grading.command import course_command
+
+    raise typer.Exit(course_command(name))
 
 
 exercises = typer.Typer(help="Make the exercises from their masters in solutions/.")

@@ -144,7 +144,7 @@ def pack(
 
 
 def pair_row(pair: TextPair, cls_id: int, sep_id: int) -> Row:
-    """``[CLS] A [SEP] B [SEP]``."""
+    """A pair as one row, ``[CLS] A [SEP] B [SEP]``; its label goes with it."""
     first = [cls_id, *pair.first, sep_id]
     second = [*pair.second, sep_id]
     return Row(first + second, [0] * len(first) + [1] * len(second), pair.label)

@@ -46,7 +46,7 @@ def exercise() -> Iterator[None]:
         difficulty=1,
         minutes=5,
         hides=("attention.split_heads", "attention.BertSelfAttention.forward"),
-        forbids=("aten::_softmax", "aten::softmax"),
+        forbids=("aten::_softmax", "aten::softmax", "aten::_log_softmax"),
     )
 
     @softmax.case("rows sum to 1", points=1)

@@ -22,6 +22,8 @@ from urllib.parse import unquote, urlsplit
 import pytest
 import yaml
 
+from bertlearn.checks import PROJECTS
+
 bs4 = pytest.importorskip("bs4", reason="Beautiful Soup is in .venv-dev")
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -178,10 +180,12 @@ def test_every_page_has_one_title(built_book: Path) -> None:
 def test_chapter_titles_carry_their_numbers(built_book: Path) -> None:
     """04_attention has 04 in its title, the number of its chapter in the whole book."""
     start = {"chapters": "", "exercises": "Exercises ", "solutions": "Solutions "}
+    project = {"exercises": "Project ", "solutions": "Solution of project "}
     for document in notebooks():
         folder, name = document.split("/")
         title = soup(built_book / f"{document}.html").select_one("article h1").get_text()
-        assert title.startswith(f"{start[folder]}{name[:2]}"), f"{document}: {title!r}"
+        first = (project if name[:2] in PROJECTS else start)[folder]
+        assert title.startswith(f"{first}{name[:2]}"), f"{document}: {title!r}"
 
 
 def test_every_notebook_can_be_downloaded(built_book: Path) -> None:

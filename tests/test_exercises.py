@@ -20,8 +20,9 @@ from grading_material import cell, notebook
 from bertlearn import checks
 from bertlearn.cli import main
 from bertlearn.grading import grade
+from bertlearn.grading.copies import start
 from bertlearn.grading.errors import ExerciseError
-from bertlearn.grading.exercises import build, differences, render, start
+from bertlearn.grading.exercises import build, differences, render
 from bertlearn.grading.judge import questions
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -88,7 +89,7 @@ def test_graded_cells_agree_with_the_checks(master):
     asked = {check.id: check for check in questions(master.name[:2])}
     found = graded(master)
     assert sorted(found) == sorted(asked), "each question is asked, and once"
-    assert len(asked) >= 5
+    assert len(asked) >= (1 if master.name[:2] in checks.PROJECTS else 5)
     for name, one in found.items():
         check = asked[name]
         call = f'check("{name}", {", ".join(check.needs)}).points'
@@ -103,7 +104,7 @@ def test_an_exercise_holds_no_answer(exercise):
     assert "BEGIN SOLUTION" not in text and "HIDDEN TESTS" not in text
     master = {one["id"]: one for one in cells(ROOT / "solutions" / exercise.name)}
     answers = [c for c in cells(exercise) if c["metadata"].get("nbgrader", {}).get("solution")]
-    assert len(answers) >= 5
+    assert len(answers) >= (1 if exercise.name[:2] in checks.PROJECTS else 5)
     for one in answers:
         assert one["source"] != master[one["id"]]["source"], f"{one['id']} is solved"
         assert "bertlearn" not in one["metadata"]
@@ -150,7 +151,8 @@ def test_an_answer_becomes_a_stub(tmp_path):
         "    # YOUR CODE HERE\n    raise NotImplementedError()"
     )
     assert made["cells"][0]["metadata"]["deletable"] is False
-    assert made["metadata"]["bertlearn"] == {"exercise": "97"}
+    own = made["metadata"]["bertlearn"]
+    assert own["exercise"] == "97" and len(own["given"].split()) == len(made["cells"])
 
 
 def test_a_bug_hunt_keeps_its_bug(tmp_path):
@@ -249,7 +251,7 @@ def test_start_lists_and_explains(classroom, capsys, monkeypatch):
 
 def test_start_without_exercises_says_where_they_are(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("bertlearn.grading.exercises.HOME", tmp_path)
+    monkeypatch.setattr("bertlearn.grading.road.HOME", tmp_path)
     if any((folder / "exercises").exists() for folder in tmp_path.parents):
         pytest.skip("there is a folder exercises above the temporary one")
     code, _, err = command("start", "04", capsys=capsys)

@@ -10,6 +10,7 @@ import contextlib
 import json
 import math
 import struct
+import tracemalloc
 
 import pytest
 import torch
@@ -154,6 +155,12 @@ FORGED = {
     "two kinds at once": {"list": [], "tuple": []},
     "an unknown kind": {"pickle": "gASVBQAAAAAAAABLAS4="},
     "a list that is a number": {"list": 3},
+    "one buffer for a thousand tensors": {
+        "list": [{"tensor": [2, "uint8", [1 << 20], False]}] * 999
+    },
+    "a million values": {"list": [0] * 1_000_000},
+    "keys that are compared with each other": {"dict": [[i, 0] for i in range(1_000_000)]},
+    "numbers that have one hash": {"list": [i * (2**61 - 1) for i in range(10, 10_000)]},
     "a dictionary of unhashable keys": {"dict": [[{"list": []}, 1]]},
     "a pair of three": {"dict": [[1, 2, 3]]},
     "a tensor without bytes": {"tensor": [5, "float32", [1], False]},
@@ -179,7 +186,7 @@ FORGED = {
 @pytest.mark.parametrize("body", FORGED.values(), ids=FORGED.keys())
 def test_forged_values_raise_wire_error(body):
     with pytest.raises(WireError):
-        wire.decode(body, [bytes(8), b""], lambda number, kind: None)
+        wire.decode(body, [bytes(8), b"", bytes(1 << 20)], lambda number, kind: None)
 
 
 def test_a_bool_is_one_or_zero_whatever_its_byte():
@@ -204,6 +211,8 @@ def frame(header: bytes, rest: bytes = b"") -> bytes:
         pytest.param(frame(b'{"body": 1, "sizes": [1e9]}'), id="size not whole"),
         pytest.param(frame(b'{"body": 1, "sizes": [true]}'), id="size not a number"),
         pytest.param(frame(b'{"body": 1, "sizes": [99999999999]}'), id="immense size"),
+        pytest.param(frame(b'{"body": 1, "sizes": [' + b"0," * 10**6 + b"0]}"), id="many sizes"),
+        pytest.param(frame(b'{"a": {"a": [' * 50_000), id="deep objects"),
         pytest.param(frame(b"[" * 100_000), id="deep header"),
         pytest.param(frame(b'{"body": 1' + b"1" * 10_000 + b', "sizes": []}'), id="long number"),
     ],
@@ -221,12 +230,89 @@ def test_noise_raises_wire_error_or_ends(data):
         wire.decode(body, buffers, lambda number, kind: None)
 
 
+# ---- fuzzed -----------------------------------------------------------------------------
+
+MEMORY = 64 << 20  # bytes that reading a small frame may take
+
+
+def read_all(data: bytes) -> None:
+    """Read frames as the judge does, until they end or are refused."""
+    stream = Stream(data)
+    asked = 0
+
+    def read(count: int) -> bytes:
+        nonlocal asked
+        asked += count
+        assert count <= wire.MAX_BYTES and asked <= wire.MAX_BYTES + wire.MAX_HEADER + 4
+        return stream.read(count)
+
+    tracemalloc.start()
+    try:
+        while stream.data:
+            asked = 0
+            body, buffers = wire.receive(read)
+            wire.decode(body, buffers, lambda number, kind: None)
+    except (WireError, EOFError):
+        pass
+    finally:
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert most < MEMORY
+
+
+def valid(value: object) -> bytes:
+    stream, buffers = Stream(), []
+    wire.send(stream.write, wire.encode(value, buffers, lambda value: [0, "x"]), buffers)
+    return bytes(stream.data)
+
+
+tensors = st.builds(
+    lambda shape, dtype: torch.ones(shape).to(dtype),
+    st.lists(st.integers(0, 3), max_size=4),
+    st.sampled_from(list(wire.DTYPES.values())),
+)
+values = st.recursive(
+    plain | tensors | st.builds(torch.Generator) | st.builds(BertConfig) | st.builds(object),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+# Where, how many bytes go, what comes instead.
+changes = st.lists(
+    st.tuples(st.integers(0, 400), st.integers(0, 8), st.binary(max_size=8)), max_size=4
+)
+
+
+@settings(max_examples=300, deadline=2000)
+@given(values, changes, st.none() | st.integers(0, 2**32 - 1))
+def test_damaged_frames_raise_wire_error_or_end(value, changes, length):
+    """Bytes changed, left out and put in, and a length that lies."""
+    data = bytearray(valid(value))
+    for place, gone, instead in changes:
+        data[place : place + gone] = instead
+    if length is not None:
+        data[:4] = struct.pack("<I", length)
+    read_all(bytes(data))
+
+
+@settings(max_examples=200, deadline=2000)
+@given(
+    st.sampled_from(['{"list":[', '{"dict":[[', "[", '{"', '{"tuple":[1,']), st.integers(1, 10**5)
+)
+def test_nests_raise_wire_error(opening, depth):
+    read_all(frame(f'{{"sizes": [], "body": {opening * depth}'.encode()))
+    closed = '{"list":[' * depth + "1" + "]}" * depth
+    if len(closed) < wire.MAX_HEADER:
+        read_all(frame(f'{{"sizes": [], "body": {closed}}}'.encode()))
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: (
         st.lists(inner, max_size=4)
         | st.dictionaries(
-            st.sampled_from(["tensor", "list", "tuple", "dict", "dtype", "config", "handle"]),
+            st.sampled_from(
+                ["tensor", "list", "tuple", "dict", "dtype", "config", "handle", "generator"]
+            ),
             inner,
             max_size=2,
         )

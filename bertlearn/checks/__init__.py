@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import sys
 from typing import Any
 
 from bertlearn.checks.core import REGISTRY, Check, CheckFailed, Failed, Result, Toolbox, run
@@ -14,13 +16,19 @@ CHAPTERS = {
     "03": "ch03_embeddings",
     "04": "ch04_attention",
     "05": "ch05_encoder",
+    "91": "ch91_own_attention",
     "06": "ch06_masked_lm",
     "07": "ch07_sentence_pairs",
     "08": "ch08_pretraining",
+    "92": "ch92_own_masking",
     "09": "ch09_cls_gradient",
     "10": "ch10_finetuning",
     "11": "ch11_gradient_view",
+    "93": "ch93_own_head",
 }
+
+# The projects, one at the end of each part, and the chapter after which each comes.
+PROJECTS = {"91": "05", "92": "08", "93": "11"}
 
 
 def load(chapter: str | None = None) -> dict[str, Check]:
@@ -62,8 +70,11 @@ def check(check_id: str, *implementations: Any, seed: int = 0) -> Result:
     Returns:
         the `Result`, with ``.points`` and ``.max``.
     """
-    result = run(find(check_id), implementations, seed)
-    from bertlearn.checks.show import show
+    from bertlearn.checks.show import in_notebook, show
+    from bertlearn.progress import note_check
 
+    with contextlib.redirect_stderr(sys.stdout):  # nbgrader takes all points for a line on stderr
+        result = run(find(check_id), implementations, seed)
     show(result)
+    note_check(check_id, result.points, result.max, result.tried, in_notebook())
     return result

@@ -1019,6 +1019,7 @@ best = Check(
     "02.best_merge",
     "which pair the likelihood would join",
     ("best_merge",),
+    kind="implement",
     difficulty=4,
     minutes=25,
     reminder="Write down n log(n / N) before and after the joining, for the three pieces involved "
@@ -1106,6 +1107,7 @@ def _(t: Toolbox, best_merge: Any) -> None:
     words = [_spell(word) for word in ("sat", "tear", "star", "sea", "rates")]
     counts = [6, 15, 2, 10, 15]
     _one_best(t, best_merge, words, counts)
+    _one_best(t, best_merge, [["b", "d"], ["e", "b"], ["d", "c"]], [3, 2, 1])  # e is used up
 
 
 def _one_best(t: Toolbox, best_merge: Any, words: list, counts: list) -> None:
@@ -1129,8 +1131,10 @@ replay = Check(
     "02.bpe_encode",
     "byte-pair encoding: replay what was joined",
     ("bpe_encode",),
+    kind="implement",
     difficulty=2,
     minutes=15,
+    forbids=("tokenizers.models.BPE",),
     reminder="The order of the list decides, not the length of a piece.",
 )
 
@@ -1224,8 +1228,10 @@ viterbi = Check(
     "02.best_path",
     "the likeliest way to cut a word",
     ("best_path",),
+    kind="implement",
     difficulty=3,
     minutes=25,
+    forbids=("tokenizers.models.Unigram",),
     reminder="For each place in the word keep the best way to get there, and where it came from.",
 )
 
@@ -1325,6 +1331,7 @@ groups = Check(
     "02.whole_words",
     "which tokens are one word, in English and in Chinese",
     ("whole_words",),
+    kind="implement",
     difficulty=3,
     minutes=20,
     reminder="Chapter 06 hides all tokens of a word together. What would give a hidden one away?",
@@ -1400,7 +1407,7 @@ def _(t: Toolbox, whole_words: Any) -> None:
     _same_groups(t, whole_words, tokens, [])
 
 
-@groups.case("Chinese: characters that a word of the list spells", points=2)
+@groups.case("Chinese: characters that a word of the list spells", points=1)
 def _(t: Toolbox, whole_words: Any) -> None:
     words = ["银行", "提高", "利率", "河岸", "我们", "人民", "人民法院", "法院"]
     for text in ("银行提高了利率。", "我们坐在河岸上。", "人民法院的人民"):
@@ -1418,10 +1425,19 @@ def _(t: Toolbox, whole_words: Any) -> None:
         _same_groups(t, whole_words, tokens, words)
 
 
+@groups.case("what is a Chinese character, with no special token around", points=1)
+def _(t: Toolbox, whole_words: Any) -> None:
+    # The ends of the range; and letters, which are none, though the list has words with them.
+    words = ["一个", "\u9fff\u9fff", "t恤", "卡t", "个人"]
+    for text in ("一个人", "个\u9fff\u9fff", "t恤", "卡t", "卡t恤一个"):
+        _same_groups(t, whole_words, list(text), words)
+
+
 spans = Check(
     "02.mentions",
     "from labeled tokens back to the text",
     ("mentions",),
+    kind="implement",
     difficulty=2,
     minutes=15,
     reminder="The text is the truth: cut it with the offsets, and join no tokens.",
@@ -1531,9 +1547,11 @@ hunt = Check(
     "02.wordpiece_bug",
     "bug hunt: words cut into the wrong pieces",
     ("cut_word",),
+    kind="bug",
     difficulty=2,
     minutes=15,
     hides=("tokenization.wordpiece", "tokenization.tokenize"),
+    forbids=("tokenizers.models.WordPiece",),
     reminder="There is more than one. Follow one short word through the loops, line by line.",
 )
 
@@ -1609,6 +1627,7 @@ fertility = Check(
     "02.fertility",
     "measure how well a vocabulary fits a text",
     ("fertility",),
+    kind="measure",
     difficulty=2,
     minutes=15,
     reminder="Count words, and add up over all rows before you divide.",
@@ -1678,7 +1697,7 @@ def _same_fertility(t: Toolbox, function: Any, rows: list[list[str]]) -> None:
 def _(t: Toolbox, fertility: Any) -> None:
     rows = [
         ["[CLS]", "the", "ju", "##ry", "[UNK]", ".", "[SEP]", "[PAD]"],
-        ["[CLS]", "un", "##il", "##ater", "##al", "[SEP]"],
+        ["[CLS]", "un", "##il", "##ater", "##al", "[MASK]", "[SEP]"],
     ]
     _same_fertility(t, fertility, rows)
 
@@ -1697,8 +1716,10 @@ windows = Check(
     "02.windows",
     "a long text in overlapping windows",
     ("windows",),
+    kind="predict",
     difficulty=3,
     minutes=20,
+    hides=("finetuning.answer_windows",),
     reminder="Draw a text of ten tokens and windows of four that share one.",
 )
 
@@ -1763,3 +1784,108 @@ def _(t: Toolbox, windows: Any) -> None:
         given = (question, t.integer(1, 300), question + 3 + room, t.integer(0, room - 1))
         got = windows(*given)
         t.equal(got, _windows(*given), f"windows{given}", suspects=_window_mistakes(*given))
+
+
+choose_tokenizer = Check(
+    "02.choose_tokenizer",
+    "which tokenizer loses least",
+    ("choose_tokenizer",),
+    kind="choose",
+    difficulty=3,
+    minutes=25,
+    reminder="Follow one letter: in which token is it, is that kept, and does it say the letter?",
+)
+
+Cuts = Mapping[str, Sequence[Sequence[str]]]
+
+
+def _arriving(
+    words: Sequence[Sequence[str]], cuts: Cuts, max_length: int, *, slip: str = ""
+) -> tuple[str, dict[str, float]]:
+    """The tokenizer through which most letters arrive, and each one's share."""
+    room = max_length - (0 if slip == "special" else 2)
+    shares, tokens = {}, {}
+    for name, rows in cuts.items():
+        kept = [row[: len(row) if slip == "whole" else room] for row in rows]
+        tokens[name] = sum(map(len, kept))
+        marks = () if slip == "marks" else ("##",)
+        found = [
+            sum(
+                len(token.removeprefix(*marks) if marks else token)
+                for token in row
+                if token != "[UNK]" or slip == "unknown"
+            )
+            for row in kept
+        ]
+        sizes = [sum(map(len, text)) for text in words]
+        shares[name] = sum(found) / sum(sizes)
+        if slip == "tokens":
+            good = sum(token != "[UNK]" for row in kept for token in row)
+            shares[name] = good / sum(map(len, rows))
+        elif slip == "means":
+            shares[name] = sum(a / b for a, b in zip(found, sizes, strict=True)) / len(sizes)
+    if slip == "fewest":
+        return min(tokens, key=lambda name: tokens[name]), shares
+    if slip == "last":
+        return max(shares, key=lambda name: (shares[name], tokens[name])), shares
+    return max(shares, key=lambda name: (shares[name], -tokens[name])), shares
+
+
+def _arriving_suspects(*given: Any) -> dict[str, Any]:
+    return {
+        message: _arriving(*given, slip=slip)
+        for slip, message in {
+            "unknown": "[UNK] says none of the word's letters: they are lost",
+            "marks": "the two signs of ## are no letters of the text",
+            "special": "[CLS] and [SEP] take two of the places",
+            "whole": "a row is cut: what comes after its last place is lost",
+            "tokens": "you counted tokens: a share of letters does not depend on how they are cut",
+            "means": "all letters count the same: sum over the texts first, then divide",
+            "fewest": "the fewest tokens are no reason: what counts is how many letters arrive",
+            "last": "of two equally good ones take the one with fewer tokens",
+        }.items()
+    }
+
+
+def _cut_up(words: Sequence[str], size: int, known: set[str]) -> list[str]:
+    """Words in pieces of so many letters; a word with a piece that is not known is [UNK]."""
+    row: list[str] = []
+    for word in words:
+        parts = [word[i : i + size] for i in range(0, len(word), size)]
+        if known and not known.issuperset(parts):
+            row.append("[UNK]")
+        else:
+            row += [part if i == 0 else "##" + part for i, part in enumerate(parts)]
+    return row
+
+
+@choose_tokenizer.case("two words, three tokenizers, by hand", points=1)
+def _(t: Toolbox, choose_tokenizer: Any) -> None:
+    words = [["river", "bank"]]
+    cuts = {
+        "letters": [_cut_up(words[0], 1, set())],
+        "words": [["[UNK]", "bank"]],
+        "pairs": [_cut_up(words[0], 2, set())],
+    }
+    for room in (6, 7, 11):
+        given = (words, cuts, room)
+        t.decision(choose_tokenizer(*given), _arriving(*given), suspects=_arriving_suspects(*given))
+
+
+@choose_tokenizer.case("many texts: short rows and long ones", points=3)
+def _(t: Toolbox, choose_tokenizer: Any) -> None:
+    for room in (8, 12, 20, 60):
+        words = [
+            ["".join(t.choice("abcde") for _ in range(t.integer(1, 7))) for _ in range(count)]
+            for count in (3, 5, t.integer(6, 9))
+        ]
+        pairs = {a + b for a in "abcd" for b in "abcde"} | set("abcde")
+        every = sorted({word for text in words for word in text})
+        cuts = {
+            "words": [_cut_up(text, 9, set(every[: len(every) // 2])) for text in words],
+            "letters": [_cut_up(text, 1, set()) for text in words],
+            "pairs": [_cut_up(text, 2, pairs) for text in words],
+            "triples": [_cut_up(text, 3, set()) for text in words],
+        }
+        given = (words, cuts, room)
+        t.decision(choose_tokenizer(*given), _arriving(*given), suspects=_arriving_suspects(*given))

@@ -487,6 +487,7 @@ segments = Check(
     "03.segment_ids",
     "segments from the places of [SEP]",
     ("segment_ids",),
+    kind="implement",
     difficulty=1,
     minutes=10,
     reminder="A [SEP] belongs to the sentence that it ends.",
@@ -566,6 +567,7 @@ nearest = Check(
     "03.nearest",
     "the nearest rows of a table",
     ("nearest",),
+    kind="implement",
     difficulty=2,
     minutes=10,
     reminder="Cosine compares directions: the length of a row must not count.",
@@ -651,6 +653,7 @@ positions = Check(
     "03.position_ids",
     "positions that skip padding",
     ("position_ids",),
+    kind="implement",
     difficulty=2,
     minutes=15,
     reminder="A real token's position is its number among the real tokens, plus pad_token_id.",
@@ -721,6 +724,7 @@ hunt = Check(
     "03.embedding_bug",
     "bug hunt: an embedding that never complains",
     ("embed",),
+    kind="bug",
     difficulty=2,
     minutes=20,
     hides=("embeddings.BertEmbeddings",),
@@ -780,6 +784,15 @@ def _(t: Toolbox, embed: Any) -> None:
         "the vectors of three sentences of five tokens",
         suspects=_still_there(ids, types, tables),
     )
+    faint = {k: x if k in ("gain", "shift") else 1e-3 * x for k, x in tables.items()}
+    total = _total(ids, types, faint)
+    t.close(
+        embed(ids, types, faint, 0.0),
+        _norm(total, faint, 1e-12),
+        "the vectors of faint embeddings",
+        atol=1e-3,
+        suspects={"eps is torch's default, 1e-5: BERT's is 1e-12": _norm(total, faint, 1e-5)},
+    )
 
 
 @hunt.case("dropout comes last", points=1)
@@ -816,9 +829,10 @@ gradient = Check(
     "03.token_table_gradient",
     "the gradient of a token table, by hand",
     ("token_table_gradient",),
+    kind="implement",
     difficulty=3,
     minutes=20,
-    forbids=("aten::embedding",),
+    forbids=("aten::embedding", "autograd"),
     reminder="A token that occurs three times is pulled three times.",
 )
 
@@ -886,6 +900,7 @@ shift = Check(
     "03.shift_matrix",
     "a matrix that moves every position by k",
     ("shift_matrix",),
+    kind="implement",
     difficulty=3,
     minutes=25,
     reminder="sin(a + b) = sin a cos b + cos a sin b; cos(a + b) = cos a cos b - sin a sin b.",
@@ -947,6 +962,14 @@ def _(t: Toolbox, shift_matrix: Any) -> None:
             said: start @ wrong.double().T for said, wrong in _shift_mistakes(k, hidden).items()
         },
     )
+    far = t.integer(2000, 3000)
+    t.close(
+        t.tensor(shift_matrix(far, 24), name="shift_matrix").double(),
+        _shift(far, 24).double(),
+        f"shift_matrix({far}, 24)",
+        atol=2e-3,
+        suspects={said: wrong.double() for said, wrong in _shift_mistakes(far, 24).items()},
+    )
 
 
 @shift.case("a negative k undoes it; two steps make one", points=1)
@@ -971,6 +994,7 @@ factorized = Check(
     "03.factorized",
     "a token table of two small matrices (ALBERT)",
     ("factorized_embeddings", "embedding_parameters"),
+    kind="implement",
     difficulty=3,
     minutes=20,
     reminder="Everything happens at the small width; one linear map widens the result.",
@@ -985,7 +1009,7 @@ def _small_tables(t: Toolbox, small: int, hidden: int) -> dict[str, Tensor]:
     }
 
 
-@factorized.case("sum and LayerNorm at the small width, then the map", points=2)
+@factorized.case("sum and LayerNorm at the small width, then the map", points=1)
 def _(t: Toolbox, embed: Any, count: Any) -> None:
     small, hidden = 6, 16
     tables = _small_tables(t, small, hidden)
@@ -1011,6 +1035,26 @@ def _(t: Toolbox, embed: Any, count: Any) -> None:
             "positions are not added": (
                 _norm(total - tables["position"][:5], tables, 1e-12) @ up.T + bias
             ),
+        },
+    )
+
+
+@factorized.case("faint vectors come out at full size", points=1)
+def _(t: Toolbox, embed: Any, count: Any) -> None:
+    tables = _small_tables(t, 6, 16)
+    for name in ("word", "position", "token_type"):
+        tables[name] = 1e-3 * tables[name]
+    ids, types = t.ids(13, 3, 5), t.ids(2, 3, 5)
+    total, up, bias = _total(ids, types, tables), tables["projection"], tables["bias"]
+    t.close(
+        embed(ids, types, tables),
+        _norm(total, tables, 1e-12) @ up.T + bias,
+        "factorized_embeddings(...) of faint embeddings",
+        atol=1e-3,
+        suspects={
+            "eps is torch's default, 1e-5: BERT's is 1e-12": (
+                _norm(total, tables, 1e-5) @ up.T + bias
+            )
         },
     )
 
@@ -1048,9 +1092,10 @@ stretch = Check(
     "03.stretch_positions",
     "a longer position table from a trained one",
     ("stretch_positions",),
+    kind="implement",
     difficulty=3,
     minutes=20,
-    forbids=("aten::upsample", "aten::_upsample"),
+    forbids=("aten::upsample", "aten::_upsample", "aten::grid_sampler", "numpy.interp"),
     reminder="First and last row stay where they are; the others lie on a line between two rows.",
 )
 
@@ -1131,6 +1176,7 @@ share = Check(
     "03.distance_share",
     "measure how far distance alone explains likeness",
     ("distance_share",),
+    kind="measure",
     difficulty=4,
     minutes=25,
     reminder="1 is: the same distance, the same cosine, wherever. Try the sinusoidal table first.",
@@ -1192,3 +1238,72 @@ def _(t: Toolbox, distance_share: Any) -> None:
         atol=1e-3,
         suspects=_share_mistakes(table),
     )
+
+
+choose_width = Check(
+    "03.choose_width",
+    "one wide table or two narrow matrices, for a budget",
+    ("choose_width",),
+    kind="choose",
+    difficulty=3,
+    minutes=20,
+    reminder="Two narrow matrices cannot say more than one wide table: they are worth it only "
+    "where the wide one does not fit.",
+)
+
+
+def _width(
+    vocab: int, positions: int, segments: int, hidden: int, budget: int, *, slip: str = ""
+) -> tuple[str, dict[str, float]]:
+    """Plain, factorized or neither, with the parameters that decide."""
+    rows = vocab + positions + segments
+    plain = rows * hidden + (0 if slip == "norm" else 2 * hidden)
+    per_width = rows + 2 + hidden
+    bias = 0 if slip == "bias" else hidden
+    width = max((budget - bias) // per_width, 0)
+    if slip == "up" and budget > bias:
+        width = -(-(budget - bias) // per_width)
+    if slip == "table":
+        width = budget // rows
+    width = width if slip == "unbounded" else min(width, hidden)
+    cost = width * per_width + bias if width else 0
+    choice = "plain" if plain <= budget else "factorized" if width else "neither"
+    if slip == "smaller" and width and cost < plain:
+        choice = "factorized"
+    if slip == "always" and choice == "neither":
+        choice = "factorized"
+    return choice, {"plain": plain, "width": width, "factorized": cost}
+
+
+def _width_suspects(*given: Any) -> dict[str, Any]:
+    return {
+        message: _width(*given, slip=slip)
+        for slip, message in {
+            "norm": "the plain layer has a LayerNorm as well: a gain and a shift",
+            "bias": "the map has a bias, whatever the width",
+            "up": "this width is one too many: its layer costs more than the budget",
+            "table": "the budget pays for the map and LayerNorm too, not for the tables alone",
+            "unbounded": "a width is at most hidden: beyond it nothing is gained",
+            "smaller": "cheaper is not better: if the plain layer fits, it can say more",
+            "always": "with width 0 there is no layer: neither fits",
+        }.items()
+    }
+
+
+@choose_width.case("eight rows of width four, five budgets, by hand", points=1)
+def _(t: Toolbox, choose_width: Any) -> None:
+    for budget in (3, 13, 17, 18, 39, 40):  # 8 * 4 + 8 = 40 for the plain layer
+        given = (5, 2, 1, 4, budget)
+        t.decision(choose_width(*given), _width(*given), suspects=_width_suspects(*given))
+
+
+@choose_width.case("any sizes, on both sides of each limit", points=2)
+def _(t: Toolbox, choose_width: Any) -> None:
+    for _ in range(6):
+        sizes = (t.integer(300, 9000), t.integer(64, 512), t.integer(1, 3), t.integer(32, 512))
+        rows, hidden = sum(sizes[:3]), sizes[3]
+        plain, step = rows * hidden + 2 * hidden, rows + 2 + hidden
+        exact = t.integer(1, hidden // 2) * step + hidden
+        for budget in (plain, plain - 1, 2 * plain, exact, exact - 1, hidden + step - 1, 1):
+            given = (*sizes, budget)
+            t.decision(choose_width(*given), _width(*given), suspects=_width_suspects(*given))

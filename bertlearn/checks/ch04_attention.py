@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -274,6 +275,7 @@ causal = Check(
     "04.causal_mask",
     "a mask that looks left only",
     ("causal_mask",),
+    kind="implement",
     difficulty=2,
     minutes=10,
     reminder="Draw the mask for three tokens on paper first: rows are queries, columns are keys.",
@@ -335,8 +337,10 @@ backward = Check(
     "04.softmax_backward",
     "the gradient through softmax, by hand",
     ("softmax_backward",),
+    kind="implement",
     difficulty=3,
     minutes=20,
+    forbids=("aten::_softmax_backward", "autograd"),
     reminder="The weights of a row sum to 1, so the gradients of its scores must sum to 0.",
 )
 
@@ -363,6 +367,9 @@ def _(t: Toolbox, softmax_backward: Any) -> None:
             "you forgot what every weight loses when another gains: subtract the mean": (
                 weights * upstream
             ),
+            "the plain average is not it: each upstream gradient counts by its weight": (
+                weights * (upstream - upstream.mean(-1, keepdim=True))
+            ),
         },
     )
 
@@ -372,6 +379,7 @@ def _(t: Toolbox, softmax_backward: Any) -> None:
     scores, upstream = 2 * t.randn(2, 3, 4, 6), t.randn(2, 3, 4, 6)
     weights, want = _through_softmax(scores, upstream)
     keys = (weights * upstream).sum(-2, keepdim=True)
+    heads = (weights * upstream).sum(1, keepdim=True)
     t.close(
         softmax_backward(weights, upstream),
         want,
@@ -386,6 +394,9 @@ def _(t: Toolbox, softmax_backward: Any) -> None:
             "you summed over queries: a row of weights is one softmax, over keys": (
                 weights * (upstream - keys)
             ),
+            "you summed over axis 1, here the heads: keys are the last axis, dim=-1": (
+                weights * (upstream - heads)
+            ),
             "the plain average is not it: each upstream gradient counts by its weight": (
                 weights * (upstream - upstream.mean(-1, keepdim=True))
             ),
@@ -397,9 +408,15 @@ cross = Check(
     "04.cross_attention",
     "attention from one sentence to another",
     ("cross_attention",),
+    kind="implement",
     difficulty=3,
     minutes=20,
-    forbids=("aten::scaled_dot_product", "aten::_scaled_dot_product"),
+    forbids=(
+        "aten::scaled_dot_product",
+        "aten::_scaled_dot_product",
+        "torch.nn.functional.scaled_dot_product_attention",
+        "torch.nn.MultiheadAttention",
+    ),
     reminder="The first sentence asks (query), the second answers (key and value).",
 )
 
@@ -417,6 +434,19 @@ def _cross(x: Tensor, memory: Tensor, real: Tensor, w: dict[str, Tensor], heads:
     return torch.cat(out.unbind(1), -1)
 
 
+def _cross_by_hand(
+    x: Tensor, memory: Tensor, real: Tensor, w: dict[str, Tensor], axis: int, hidden: float
+) -> Tensor:
+    """Cross-attention in three heads with softmax over an axis, a score where padding stands."""
+    q, k, v = (
+        torch.stack((source @ w[name]).chunk(3, -1), 1)
+        for source, name in ((x, "query"), (memory, "key"), (memory, "value"))
+    )
+    scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
+    scores = scores.masked_fill(~real.bool()[:, None, None, :], hidden)
+    return scores.softmax(axis) @ v
+
+
 @cross.case("the output has the first sentence's length", points=1)
 def _(t: Toolbox, cross_attention: Any) -> None:
     x, memory = t.randn(2, 4, 12), t.randn(2, 7, 12)
@@ -431,12 +461,14 @@ def _(t: Toolbox, cross_attention: Any) -> None:
 
 @cross.case("each head mixes the second sentence's values, padding left out", points=3)
 def _(t: Toolbox, cross_attention: Any) -> None:
-    x, memory = t.randn(2, 4, 12), t.randn(2, 7, 12)
+    x, memory = t.randn(2, 5, 12), t.randn(2, 7, 12)
     w = {name: t.randn(12, 12) / 3 for name in ("query", "key", "value")}
     real = torch.ones(2, 7, dtype=torch.int64)
     real[1, t.integer(2, 5) :] = 0
     want = _cross(x, memory, real, w, 3)
     swapped = {**w, "key": w["value"], "value": w["key"]}
+    low = torch.finfo(x.dtype).min
+    heads = _cross_by_hand(x, memory, real, w, -1, low)
     t.close(
         cross_attention(x, memory, real, w, 3),
         want,
@@ -452,6 +484,18 @@ def _(t: Toolbox, cross_attention: Any) -> None:
                 _cross(x / math.sqrt(3), memory, real, w, 3)
             ),
             "key and value are exchanged": _cross(x, memory, real, swapped, 3),
+            "softmax runs over keys, the last axis: yours ran over queries": torch.cat(
+                _cross_by_hand(x, memory, real, w, -2, low).unbind(1), -1
+            ),
+            "a masked score of 0 is not masked: it must be very low, so that softmax gives 0": (
+                torch.cat(_cross_by_hand(x, memory, real, w, -1, 0.0).unbind(1), -1)
+            ),
+            "the mask is the wrong way round: you hid the tokens and kept the padding": torch.cat(
+                _cross_by_hand(x, memory, 1 - real, w, -1, -1e9).unbind(1), -1
+            ),
+            "the heads are not merged: swap the axes back before the reshape": heads.reshape(
+                x.shape
+            ),
         },
     )
 
@@ -460,9 +504,16 @@ hunt = Check(
     "04.multi_head_bug",
     "bug hunt: heads that mix tokens",
     ("multi_head",),
+    kind="bug",
     difficulty=2,
     minutes=15,
-    forbids=("aten::scaled_dot_product", "aten::_scaled_dot_product"),
+    hides=("attention.split_heads", "attention.merge_heads"),
+    forbids=(
+        "aten::scaled_dot_product",
+        "aten::_scaled_dot_product",
+        "torch.nn.functional.scaled_dot_product_attention",
+        "torch.nn.MultiheadAttention",
+    ),
     reminder="Change one token of the input. Which outputs may change, in which slices?",
 )
 
@@ -522,6 +573,7 @@ cost = Check(
     "04.attention_cost",
     "what a layer of attention costs, as a function of the sizes",
     ("attention_cost",),
+    kind="predict",
     difficulty=2,
     minutes=10,
     reminder="Heads cut the width into slices; they add none.",
@@ -535,13 +587,16 @@ def _(t: Toolbox, attention_cost: Any) -> None:
     t.equal(
         got,
         3 * (hidden * hidden + hidden),
-        f"the parameters for hidden_size {hidden}",
+        f"the number of parameters for hidden_size {hidden}",
         suspects={
             "the biases are missing: each of the three maps adds one number per output": (
                 3 * hidden * hidden
             ),
             "you multiplied by the number of heads: heads are slices of one matrix": (
                 12 * 3 * (hidden * hidden + hidden)
+            ),
+            "a head has no matrix of its own: it is a slice of one (hidden, hidden)": (
+                12 * 3 * hidden * hidden + 3 * hidden
             ),
             "one map only: there are three, query, key and value": hidden * hidden + hidden,
             "you counted the output layer too: the question is about query, key and value": (
@@ -558,12 +613,15 @@ def _(t: Toolbox, attention_cost: Any) -> None:
     t.equal(
         got,
         heads * seq * seq,
-        f"the scores for {heads} heads and {seq} tokens",
+        f"the number of scores for {heads} heads and {seq} tokens",
         suspects={
             "every head has scores of its own": seq * seq,
             "a score is one number, not head_size numbers": 48 * heads * seq * seq,
             "there is one score for each pair of a query and a key, not one for each token": (
                 heads * seq
+            ),
+            "query 1 with key 2 and query 2 with key 1 are two scores, and each has its own": (
+                heads * seq * (seq + 1) // 2
             ),
         },
     )
@@ -582,6 +640,7 @@ shares = Check(
     "04.relation_shares",
     "measure what a head looks at",
     ("relation_shares",),
+    kind="measure",
     difficulty=3,
     minutes=25,
     reminder="Each query belongs to one row of weights, which sums to 1; so do the five shares.",
@@ -648,11 +707,24 @@ def _share_mistakes(weights: Tensor, special: Tensor) -> dict[str, Tensor]:
         "you read the columns as queries: weights[h, q, k] is what query q gives key k": (
             _shares(weights.transpose(-2, -1), special)
         ),
+        "you summed over queries: a query's weights are a row, sum over keys, dim=-1": (
+            _over_queries(weights, special)
+        ),
         "these are sums: divide by the number of queries": right * int((~special).sum()),
         "a special neighbor counts as special, not as previous or next": (
             _neighbors_first(weights, special)
         ),
     }
+
+
+def _over_queries(weights: Tensor, special: Tensor) -> Tensor:
+    """What comes out if each key's column is summed, and the mean taken over the real keys."""
+    seq = len(special)
+    near = torch.arange(seq)[None] - torch.arange(seq)[:, None]
+    kinds = [~special[None] & (near == d) for d in (0, -1, 1)]
+    kinds += [special[None].expand(seq, seq)]
+    kinds += [~(kinds[0] | kinds[1] | kinds[2] | kinds[3])]
+    return torch.stack([(weights * one).sum(-2)[:, ~special].mean(-1) for one in kinds], -1)
 
 
 def _neighbors_first(weights: Tensor, special: Tensor) -> Tensor:
@@ -669,6 +741,7 @@ relative = Check(
     "04.relative_attention",
     "attention that knows how far apart two tokens are",
     ("relative_attention",),
+    kind="implement",
     difficulty=4,
     minutes=30,
     reminder="The bias for query q and key k stands at index clip(k - q, -reach, reach) + reach.",
@@ -696,7 +769,10 @@ def _(t: Toolbox, relative_attention: Any) -> None:
         suspects={
             "the scores are not scaled by the square root of head_size": (
                 F.scaled_dot_product_attention(q, k, v, scale=1.0)
-            )
+            ),
+            "softmax runs over keys, the last axis: yours ran over queries": (
+                (q @ k.transpose(-2, -1) / math.sqrt(8)).softmax(-2) @ v
+            ),
         },
     )
 
@@ -725,5 +801,102 @@ def _(t: Toolbox, relative_attention: Any) -> None:
             ),
             "the bias was scaled with the scores: add it after the division": scaled_too,
             "the bias does not count": scores.softmax(-1) @ v,
+            "distance 0 has the middle of the bias: add the reach to the clipped distance": (
+                (scores + bias[:, distance - 2]).softmax(-1) @ v
+            ),
         },
     )
+
+
+diagnose = Check(
+    "04.diagnose",
+    "what is wrong with these weights",
+    ("diagnose",),
+    kind="choose",
+    difficulty=3,
+    minutes=25,
+    reminder="Make the weights that each mistake leads to, and see which are those that you hold.",
+)
+
+CAUSES = ("right", "not scaled", "over queries", "not masked", "masked after softmax")
+
+
+def _caused(query: Tensor, key: Tensor, seen: Tensor, cause: str) -> Tensor:
+    """The weights that a cause leads to."""
+    scores = query @ key.T
+    if cause != "not scaled":
+        scores = scores / math.sqrt(query.shape[-1])
+    if cause not in ("not masked", "masked after softmax"):
+        scores = scores.masked_fill(~seen, torch.finfo(scores.dtype).min)
+    weights = scores.softmax(0 if cause == "over queries" else 1)
+    return weights * seen if cause == "masked after softmax" else weights
+
+
+def _diagnosis(
+    query: Tensor, key: Tensor, seen: Tensor, weights: Tensor, *, slip: str = ""
+) -> tuple[str, dict[str, float]]:
+    """The cause, and what can be seen of it."""
+    gaps = {one: (weights - _caused(query, key, seen, one)).abs().max() for one in CAUSES}
+    axis = 0 if slip == "columns" else 1
+    off = (weights.sum(axis) - 1).abs()
+    leak = (weights * (seen if slip == "seen" else ~seen)).sum(1)
+    figures = {
+        "hidden": float(leak.mean() if slip == "mean" else leak.max()),
+        "sum": float((weights.sum(axis).mean() - 1).abs() if slip == "average" else off.max()),
+        "error": float(gaps["right"]),
+    }
+    choice = min(gaps, key=lambda one: float(gaps[one]))
+    if slip == "sums" and choice == "masked after softmax":
+        choice = "over queries"
+    if slip == "leaks" and figures["hidden"] < 1e-6 and figures["sum"] < 1e-6:
+        choice = "right"
+    return choice, figures
+
+
+def _diagnosis_suspects(*given: Any) -> dict[str, Any]:
+    return {
+        message: _diagnosis(*given, slip=slip)
+        for slip, message in {
+            "columns": "you summed over the queries: a query's weights are a row",
+            "seen": "you summed the weight on keys that may be seen: on the others it must be 0",
+            "mean": "the mean over queries hides the worst one",
+            "average": "in the mean, rows that are too long and too short cancel out",
+            "sums": "rows that do not sum to 1 have two causes: compare with both",
+            "leaks": "rows that sum to 1 and hide what they must can be wrong all the same: "
+            "compare with the right weights",
+        }.items()
+    }
+
+
+def _hurt(t: Toolbox, queries: int, keys: int, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys, and a mask in which each query sees some keys, and not all."""
+    while True:  # until no two causes look alike
+        seen = torch.rand(queries, keys, generator=t.generator) < 0.7
+        seen[:, 0], seen[:, -1] = True, False
+        query, key = 1.5 * t.randn(queries, size), 1.5 * t.randn(keys, size)
+        made = [_caused(query, key, seen, cause) for cause in CAUSES]
+        if all((a - b).abs().max() > 0.05 for a, b in itertools.combinations(made, 2)):
+            return query, key, seen
+
+
+@diagnose.case("each cause in turn, any numbers of queries and keys", points=2)
+def _(t: Toolbox, diagnose: Any) -> None:
+    for number, cause in enumerate((*CAUSES, *CAUSES, *CAUSES)):
+        few = number >= len(CAUSES)  # queries, and many keys: the two axes are far apart
+        queries = t.integer(2, 3) if few else t.integer(5, 9)
+        keys = queries + (9 if few else t.choice([-2, 1, 3]))
+        query, key, seen = _hurt(t, queries, keys, t.integer(2, 12))
+        given = (query, key, seen, _caused(query, key, seen, cause))
+        t.decision(
+            diagnose(*given), _diagnosis(*given), atol=1e-5, suspects=_diagnosis_suspects(*given)
+        )
+
+
+@diagnose.case("as many queries as keys", points=2)
+def _(t: Toolbox, diagnose: Any) -> None:
+    for cause in CAUSES:
+        query, key, seen = _hurt(t, 6, 6, 4)
+        given = (query, key, seen, _caused(query, key, seen, cause))
+        t.decision(
+            diagnose(*given), _diagnosis(*given), atol=1e-5, suspects=_diagnosis_suspects(*given)
+        )

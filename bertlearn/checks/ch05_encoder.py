@@ -1057,9 +1057,10 @@ pre_norm = Check(
     "05.pre_norm_layer",
     "a block that normalizes before its sublayers",
     ("pre_norm_layer",),
+    kind="implement",
     difficulty=2,
     minutes=15,
-    forbids=("aten::_transformer_encoder_layer_fwd",),
+    forbids=("aten::_transformer_encoder_layer_fwd", "torch.nn.TransformerEncoderLayer"),
     reminder="Draw the line from x to the output: in pre-LN nothing but sums stands on it.",
 )
 
@@ -1188,9 +1189,10 @@ norm_backward = Check(
     "05.layer_norm_backward",
     "LayerNorm's gradient, by hand",
     ("layer_norm_backward",),
+    kind="implement",
     difficulty=4,
     minutes=30,
-    forbids=("aten::native_layer_norm",),
+    forbids=("aten::native_layer_norm", "autograd"),
     reminder=(
         "LayerNorm ignores a shift and a stretch of x, so the gradient of x must sum to 0 and be "
         "at right angles to the normalized x."
@@ -1301,8 +1303,10 @@ sublayer_bug = Check(
     "05.add_and_norm_bug",
     "bug hunt: a sublayer's end in the wrong order",
     ("add_and_norm",),
+    kind="bug",
     difficulty=2,
     minutes=15,
+    hides=("encoder.AddNorm",),
     reminder="BERT's order is dense, dropout, sum, LayerNorm, with eps 1e-12.",
 )
 
@@ -1359,6 +1363,11 @@ def _(t: Toolbox, add_and_norm: Any) -> None:
         not torch.allclose(t.tensor(busy[0], shape=want.shape), calm),
         "in training nothing is dropped: the dropout is gone",
     )
+    little = t.tensor(_call_sublayer(add_and_norm, x, residual, w, 0.05, True), shape=want.shape)
+    t.that(
+        torch.isclose(little, calm, atol=0.3).double().mean() > 0.4,
+        "a dropout of 0.05 drops nearly everything: p is the share that is dropped",
+    )
 
 
 @sublayer_bug.case("a faint vector comes out at full size", points=1)
@@ -1383,6 +1392,7 @@ stack_bug = Check(
     "05.stack_bug",
     "bug hunt: a stack that is not one",
     ("Stack",),
+    kind="bug",
     difficulty=3,
     minutes=20,
     reminder="Print len(list(stack.parameters())) and two of the states; change one layer.",
@@ -1473,6 +1483,7 @@ shared = Check(
     "05.shared_stack_parameters",
     "parameters of an encoder that shares its layers, as a function of the sizes",
     ("shared_stack_parameters",),
+    kind="predict",
     difficulty=2,
     minutes=15,
     reminder="Which of the sizes must drop out of the answer altogether?",
@@ -1536,6 +1547,7 @@ longest = Check(
     "05.longest_sequence",
     "how long before attention costs its share, as a function of the sizes",
     ("longest_sequence",),
+    kind="predict",
     difficulty=3,
     minutes=15,
     reminder="The total grows with the sequence, too: write share = part / (part + rest).",
@@ -1597,6 +1609,7 @@ similarity = Check(
     "05.token_similarity",
     "measure how alike the tokens of a text are",
     ("token_similarity",),
+    kind="measure",
     difficulty=3,
     minutes=20,
     reminder="n real tokens have n (n - 1) pairs of two different ones.",
@@ -1676,6 +1689,7 @@ rename = Check(
     "05.rename_google_keys",
     "old names for new weights",
     ("rename_google_keys",),
+    kind="implement",
     difficulty=2,
     minutes=15,
     hides=("checkpoints.names.canonical", "checkpoints.names.match"),
@@ -1767,6 +1781,7 @@ paths = Check(
     "05.path_contributions",
     "an output taken apart by how many layers each part went through",
     ("path_contributions",),
+    kind="implement",
     difficulty=5,
     minutes=40,
     reminder="A path decides at each layer: past it, or through it. The contributions sum to x_L.",
@@ -1842,3 +1857,108 @@ def _(t: Toolbox, path_contributions: Any) -> None:
         "the contributions",
         suspects=_path_slips(x, mixes, maps),
     )
+
+
+choose_saving = Check(
+    "05.choose_saving",
+    "which change saves most, and of what",
+    ("choose_saving",),
+    kind="choose",
+    difficulty=3,
+    minutes=25,
+    reminder="Count the model before and after a change: as numbers that are stored, and as "
+    "operations that are done.",
+)
+
+SHARED = "shared"
+
+
+def _stored(sizes: dict[str, int], slip: str = "") -> int:
+    """Parameters of an encoder, with tables and pooler."""
+    h, wide = sizes["hidden"], sizes["wide"]
+    tables = (sizes["vocab"] + sizes["positions"] + sizes["segments"]) * h + 2 * h
+    block = 4 * (h * h + h) + 2 * h + (h * wide + wide) + (wide * h + h) + 2 * h
+    blocks = 1 if sizes.get(SHARED) else sizes["layers"]
+    if slip == "layers":
+        return blocks * block
+    return tables + blocks * block + (0 if slip == "pooler" else h * h + h)
+
+
+def _done(sizes: dict[str, int], slip: str = "") -> int:
+    """Operations on one text, products of matrices only."""
+    h, seq = sizes["hidden"], sizes["seq"]
+    layer = 8 * h * h + 4 * h * sizes["wide"] + (0 if slip == "linear" else 4 * seq * h)
+    layers = 1 if sizes.get(SHARED) and slip == "shared" else sizes["layers"]
+    return (1 if slip == "token" else seq) * layers * layer
+
+
+def _saving(
+    sizes: dict[str, int], options: dict[str, dict[str, int]], what: str, *, slip: str = ""
+) -> tuple[str, dict[str, float]]:
+    """The option that saves the largest share, and the share that each saves."""
+    if slip == "same":
+        what = {"parameters": "operations", "operations": "parameters"}[what]
+    count = _stored if what == "parameters" else _done
+    before = count(sizes, slip)
+    after = {name: count({**sizes, **change}, slip) for name, change in options.items()}
+    saved = {name: 1 - n / before for name, n in after.items()}
+    if slip == "left":
+        saved = {name: n / before for name, n in after.items()}
+    return max(saved, key=lambda name: saved[name]), saved
+
+
+def _saving_suspects(*given: Any) -> dict[str, Any]:
+    return {
+        message: _saving(*given, slip=slip)
+        for slip, message in {
+            "shared": "a shared layer is computed as often as before: it saves no operation",
+            "layers": "the tables and the pooler are parameters too: they stay when layers go",
+            "pooler": "the pooler's square map and bias are missing",
+            "linear": "scores and mix are missing: a shorter text saves more than its share",
+            "token": "this is for one token: a shorter text has fewer of them",
+            "same": "you counted the other thing: operations where parameters were asked for, or "
+            "the reverse",
+            "left": "this is the share that is left, not the share that is saved",
+        }.items()
+    }
+
+
+def _savings(t: Toolbox) -> tuple[dict[str, int], dict[str, dict[str, int]]]:
+    """An encoder, and changes to it."""
+    layers, hidden = 2 * t.integer(2, 8), 64 * t.integer(1, 12)
+    sizes = {
+        "vocab": t.choice([4_000, 12_000, 40_000, 200_000]),
+        "positions": 512,
+        "segments": 2,
+        "hidden": hidden,
+        "wide": t.choice([2, 4]) * hidden,
+        "layers": layers,
+        "seq": t.choice([64, 256, 512]),
+    }
+    options = {
+        "shared layers": {SHARED: 1},
+        "fewer words": {"vocab": sizes["vocab"] // t.choice([2, 4])},
+        "fewer layers": {"layers": layers // 2},
+        "narrower": {"wide": hidden},
+        "shorter texts": {"seq": sizes["seq"] * t.choice([3, 5]) // 8},
+    }
+    return sizes, options
+
+
+def _same_saving(t: Toolbox, answer: Any, given: tuple) -> None:
+    exact = {"atol": 1e-12, "rtol": 1e-9}  # a LayerNorm is a small share
+    t.decision(answer(*given), _saving(*given), **exact, suspects=_saving_suspects(*given))
+
+
+@choose_saving.case("parameters: what is stored", points=2)
+def _(t: Toolbox, choose_saving: Any) -> None:
+    for _ in range(5):
+        given = (*_savings(t), "parameters")
+        _same_saving(t, choose_saving, given)
+
+
+@choose_saving.case("operations: what is done", points=2)
+def _(t: Toolbox, choose_saving: Any) -> None:
+    for _ in range(5):
+        given = (*_savings(t), "operations")
+        _same_saving(t, choose_saving, given)

@@ -604,6 +604,7 @@ spans = Check(
     "06.choose_spans",
     "blanks of several neighbors",
     ("choose_spans",),
+    kind="implement",
     difficulty=4,
     minutes=30,
     reminder="Draw a start and a length, walk to the right, stop at whatever is not allowed.",
@@ -637,6 +638,23 @@ def _(t: Toolbox, choose: Any) -> None:
             int(got.sum()) == want,
             "fewer tokens are chosen than the rate asks for: go on until the budget is used up",
         )
+    for n in (3, 40):
+        got = _spans(t, choose, torch.ones(n, dtype=torch.bool))
+        want = max(1, round(0.15 * n))
+        t.equal(int(got.sum()), want, f"the number of chosen tokens of {n}, if no rate is given")
+
+
+@spans.case("all chance comes from the generator", points=1)
+def _(t: Toolbox, choose: Any) -> None:
+    allowed, seed, found = torch.ones(80, dtype=torch.bool), t.integer(0, 10**6), []
+    for elsewhere in (1, 2, 3):
+        torch.manual_seed(elsewhere)
+        found.append(choose(allowed, torch.Generator().manual_seed(seed), rate=0.3))
+    for other in found[1:]:
+        t.that(
+            torch.equal(t.tensor(other), t.tensor(found[0])),
+            "the same generator gives other spans: pass generator=rng to each draw",
+        )
 
 
 @spans.case("a span ends where something is not allowed", points=1)
@@ -649,7 +667,7 @@ def _(t: Toolbox, choose: Any) -> None:
         t.that(int(got.sum()) == 12, "the number of chosen tokens must be round(0.3 * 40) = 12")
 
 
-@spans.case("lengths come in the shares that are asked for, starts anywhere", points=2)
+@spans.case("lengths come in the shares that are asked for, starts anywhere", points=1)
 def _(t: Toolbox, choose: Any) -> None:
     allowed = torch.ones(400, dtype=torch.bool)
     counts, places = {1: 0, 2: 0, 3: 0, 4: 0}, torch.zeros(4)
@@ -681,6 +699,7 @@ covered = Check(
     "06.coverage",
     "how many tokens are ever asked for",
     ("coverage",),
+    kind="predict",
     difficulty=2,
     minutes=10,
     reminder="What is the chance that one token is never asked for, in all masks there are?",
@@ -727,6 +746,7 @@ groups = Check(
     "06.word_groups",
     "whole words for Chinese, from a segmentation",
     ("word_groups",),
+    kind="implement",
     difficulty=3,
     minutes=20,
     reminder="Walk through both lists at once. How many characters has each token?",
@@ -781,6 +801,7 @@ pseudo = Check(
     "06.pseudo_log_likelihood",
     "how likely is a sentence?",
     ("one_blank_each", "pseudo_log_likelihood"),
+    kind="implement",
     difficulty=3,
     minutes=25,
     reminder="One copy of the sentence for each token. In copy i, only token i is hidden.",
@@ -855,6 +876,7 @@ baseline = Check(
     "06.unigram_loss",
     "the loss of knowing frequencies only",
     ("unigram_loss",),
+    kind="measure",
     difficulty=2,
     minutes=15,
     reminder="Count in one text, be judged on the other. What does an unseen word cost?",
@@ -872,7 +894,8 @@ def _unigram(train: Tensor, test: Tensor, add: float, *, special: bool = False) 
 
 @baseline.case("counted in one text, judged on another", points=2)
 def _(t: Toolbox, unigram_loss: Any) -> None:
-    skewed = torch.minimum(t.ids(VOCAB, 30, 20, low=5), t.ids(VOCAB, 30, 20, low=5))
+    # The last ten ids are in the vocabulary and in neither text.
+    skewed = torch.minimum(t.ids(VOCAB - 10, 30, 20, low=5), t.ids(VOCAB - 10, 30, 20, low=5))
     train, test = skewed[:20], skewed[20:]
     want = _unigram(train, test, 1.0)
     t.close(
@@ -922,6 +945,7 @@ even = Check(
     "06.break_even_vocab",
     "when the head costs as much as the encoder",
     ("break_even_vocab",),
+    kind="predict",
     difficulty=3,
     minutes=20,
     reminder="Write both costs for one token, set them equal, solve for the vocabulary.",
@@ -978,8 +1002,10 @@ hunt = Check(
     "06.masked_loss_bug",
     "bug hunt: a loss that shrinks by itself",
     ("masked_loss",),
+    kind="bug",
     difficulty=2,
     minutes=15,
+    hides=("model.masked_lm_loss",),
     reminder="Work the loss out by hand for one target in four places.",
 )
 
@@ -991,7 +1017,7 @@ def _hunted(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     return nll * asked, asked
 
 
-@hunt.case("padding does not make the loss smaller", points=1.5)
+@hunt.case("padding does not make the loss smaller", points=1)
 def _(t: Toolbox, masked_loss: Any) -> None:
     logits, labels = t.randn(3, 8, 9), t.ids(9, 3, 8, low=1)
     labels[:, 2:] = IGNORED
@@ -1010,7 +1036,7 @@ def _(t: Toolbox, masked_loss: Any) -> None:
     )
 
 
-@hunt.case("the word with the id 0 is a word", points=1.5)
+@hunt.case("the word with the id 0 is a word", points=1)
 def _(t: Toolbox, masked_loss: Any) -> None:
     logits, labels = t.randn(3, 8, 9), t.ids(9, 3, 8, low=1)
     labels[:, 3:] = IGNORED
@@ -1034,7 +1060,7 @@ def _(t: Toolbox, masked_loss: Any) -> None:
     )
 
 
-@hunt.case("rows with different numbers of targets, and a batch without any")
+@hunt.case("rows with different numbers of targets, and a batch without any", points=1)
 def _(t: Toolbox, masked_loss: Any) -> None:
     logits, labels = t.randn(3, 8, 9), t.ids(9, 3, 8, low=1)
     labels[0, 1:] = labels[1, 4:] = IGNORED
@@ -1049,5 +1075,90 @@ def _(t: Toolbox, masked_loss: Any) -> None:
             ),
         },
     )
+    one = torch.full_like(labels, IGNORED)
+    one[1, 2] = labels[0, 0]
+    t.close(masked_loss(logits, one), _hunted(logits, one)[0].sum(), "the loss of a single target")
     zero = masked_loss(logits, torch.full_like(labels, IGNORED))
     t.that(bool(torch.isfinite(torch.as_tensor(zero)).all()), "without a target the loss is nan")
+
+
+choose_model = Check(
+    "06.choose_model",
+    "which model knows the text better",
+    ("choose_model",),
+    kind="choose",
+    difficulty=3,
+    minutes=20,
+    reminder="A loss per token is a price per piece: ask how large the pieces are.",
+)
+
+Runs = dict[str, tuple[list[str], list[float]]]
+
+
+def _better(text: str, runs: Runs, *, slip: str = "") -> tuple[str, dict[str, float]]:
+    """The model with the smallest loss per letter, and each one's."""
+    letters = len(text) if slip == "blanks" else sum(not sign.isspace() for sign in text)
+    figures = {}
+    for name, (tokens, losses) in runs.items():
+        size = letters
+        if slip == "tokens":
+            size = len(tokens)
+        elif slip == "marks":
+            size = sum(map(len, tokens))
+        figures[name] = sum(losses) / size / (math.log(2) if slip == "bits" else 1)
+        if "[UNK]" in tokens and slip != "unknown":
+            figures[name] = math.inf
+    if slip == "means":
+        means = {name: sum(losses) / len(losses) for name, (_, losses) in runs.items()}
+        return min(means, key=lambda name: means[name]), figures
+    if slip == "most":
+        return max(figures, key=lambda name: figures[name]), figures
+    return min(figures, key=lambda name: figures[name]), figures
+
+
+def _better_suspects(*given: Any) -> dict[str, Any]:
+    return {
+        message: _better(*given, slip=slip)
+        for slip, message in {
+            "tokens": "this is the loss per token: small pieces are cheap, and there are more",
+            "marks": "you counted the tokens' signs: ## and [UNK] do not stand in the text",
+            "blanks": "blanks are no letters: no token stands for them",
+            "unknown": "[UNK] is easy to predict and says nothing of the word: such a model has "
+            "not given the text",
+            "bits": "the losses are in nats: leave them in nats",
+            "means": "you chose by the loss per token: small pieces are cheap, and there are more",
+            "most": "the largest loss is the worst",
+        }.items()
+    }
+
+
+def _three_runs(t: Toolbox, words: list[str], *, unknown: bool) -> Runs:
+    """Three tokenizers' tokens of a text, with losses."""
+    runs: Runs = {}
+    for name, size, price in (("letters", 1, 0.6), ("pairs", 2, 1.3), ("words", 99, 4.0)):
+        tokens = [
+            part if i == 0 else "##" + part
+            for word in words
+            for i, part in enumerate(word[j : j + size] for j in range(0, len(word), size))
+        ]
+        if unknown and name == "words":
+            tokens[t.integer(0, len(tokens) - 1)] = "[UNK]"
+        losses = [price * (0.4 + t.random.random()) for _ in tokens]
+        runs[name] = (tokens, losses if name != "words" or not unknown else [x / 9 for x in losses])
+    return runs
+
+
+@choose_model.case("nine letters in two ways, by hand", points=1)
+def _(t: Toolbox, choose_model: Any) -> None:
+    pieces = (["ri", "##ver", "ba", "##nk"], [1.0, 0.5, 1.0, 0.5])
+    for whole in ([1.0, 1.5], [2.0, 2.5]):
+        given = ("river bank", {"pieces": pieces, "words": (["river", "bank"], whole)})
+        t.decision(choose_model(*given), _better(*given), suspects=_better_suspects(*given))
+
+
+@choose_model.case("three models, any text", points=2)
+def _(t: Toolbox, choose_model: Any) -> None:
+    for unknown in (False, True, False, True):
+        words = ["".join(t.choice("abcdefg") for _ in range(t.integer(2, 8))) for _ in range(12)]
+        given = (" ".join(words), _three_runs(t, words, unknown=unknown))
+        t.decision(choose_model(*given), _better(*given), suspects=_better_suspects(*given))

@@ -449,8 +449,10 @@ rows = Check(
     "07.pair_batch",
     "a batch of pairs",
     ("pair_batch",),
+    kind="implement",
     difficulty=2,
     minutes=20,
+    hides=("pretraining.pair_row", "pretraining.collate"),
     reminder="Write one row on paper: [CLS] A [SEP] B [SEP] [PAD] ..., and below it the segments.",
 )
 
@@ -554,13 +556,14 @@ balance = Check(
     "07.share_random",
     "how many pairs are random, without drawing any",
     ("share_random",),
+    kind="predict",
     difficulty=4,
     minutes=30,
     reminder="Two sentences, a row for two: one pair, and half of the time another.",
 )
 
 
-def _counts(sentences: int, per_row: int, back: bool = True) -> tuple[float, float]:
+def _counts(sentences: int, per_row: int, back: str = "any") -> tuple[float, float]:
     """Expected pairs and random pairs, from the end of the document to its start."""
     pairs, randoms = [0.0], [0.0]
     for left in range(1, sentences + 1):
@@ -569,7 +572,9 @@ def _counts(sentences: int, per_row: int, back: bool = True) -> tuple[float, flo
             pairs.append(1 + pairs[left - 1])
             randoms.append(1 + randoms[left - 1])
             continue
-        again = range(left - k + 1, left) if back else [left - k]
+        again = {"any": range(left - k + 1, left), "none": [left - k], "half": [left - k // 2]}[
+            back
+        ]
         after = [sum(x[n] for n in again) / len(again) for x in (pairs, randoms)]
         pairs.append(1 + (pairs[left - k] + after[0]) / 2)
         randoms.append(0.5 + (randoms[left - k] + after[1]) / 2)
@@ -599,7 +604,8 @@ def _(t: Toolbox, share_random: Any) -> None:
 def _(t: Toolbox, share_random: Any) -> None:
     for sentences, per_row in ((t.integer(5, 9), 3), (t.integer(20, 40), 5), (6, 1), (4, 9)):
         pairs, randoms = _counts(sentences, per_row)
-        lost = _counts(sentences, per_row, back=False)
+        lost = _counts(sentences, per_row, back="none")
+        halves = _counts(sentences, per_row, back="half")
         t.close(
             share_random(sentences, per_row),
             randoms / pairs,
@@ -609,6 +615,9 @@ def _(t: Toolbox, share_random: Any) -> None:
                 "behind a random B the rest is put back: go on after A, not after the row": (
                     lost[1] / lost[0]
                 ),
+                "the cut is anywhere, not in the middle: take the mean over all places": (
+                    halves[1] / halves[0]
+                ),
             },
         )
 
@@ -617,6 +626,7 @@ three = Check(
     "07.three_way",
     "next, previous, or from elsewhere",
     ("three_way",),
+    kind="implement",
     difficulty=3,
     minutes=20,
     reminder="Neighbors are counted through all documents; a document of n sentences has n - 1.",
@@ -708,6 +718,7 @@ hard = Check(
     "07.hard_negatives",
     "the most tempting wrong sentence",
     ("hard_negatives",),
+    kind="implement",
     difficulty=3,
     minutes=20,
     reminder="Set to minus infinity what must not be chosen, then take argmax.",
@@ -784,6 +795,7 @@ gain = Check(
     "07.against_majority",
     "better than always saying the same?",
     ("against_majority",),
+    kind="measure",
     difficulty=3,
     minutes=25,
     reminder="Each example gives one difference: -1, 0 or 1. The rest is the mean of n numbers.",
@@ -842,39 +854,59 @@ def _(t: Toolbox, against_majority: Any) -> None:
         )
 
 
-@gain.case("the interval of the gain", points=3)
-def _(t: Toolbox, against_majority: Any) -> None:
-    predicted, labels = _predictions(t, t.integer(150, 400))
+def _interval_suspects(predicted: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """The intervals that usual slips lead to."""
     accuracy, majority, *want = _gain(predicted, labels)
     n, mean = len(labels), accuracy - majority
     alone = 1.96 * math.sqrt(accuracy * (1 - accuracy) / n)
     added = 1.96 * math.sqrt((accuracy * (1 - accuracy) + majority * (1 - majority)) / n)
-    spread = (want[1] - want[0]) / 2 * math.sqrt(n)
+    half = (want[1] - want[0]) / 2
+    spread, sample = half * math.sqrt(n), half * math.sqrt(n / (n - 1))
+    return {
+        "this is the interval of the accuracy: the gain over the majority is asked for": (
+            torch.tensor([accuracy - alone, accuracy + alone])
+        ),
+        "the majority is measured on the same examples: its error belongs to the interval": (
+            torch.tensor([mean - alone, mean + alone])
+        ),
+        "you added two errors as if the examples were different ones: take the difference "
+        "example by example": torch.tensor([mean - added, mean + added]),
+        "this is the spread of single examples: the mean of n is more certain, by root n": (
+            torch.tensor([mean - spread, mean + spread])
+        ),
+        "the standard deviation divides by n here, not by n - 1": (
+            torch.tensor([mean - sample, mean + sample])
+        ),
+    }
+
+
+def _same_interval(t: Toolbox, answer: Any, predicted: Tensor, labels: Tensor) -> None:
     t.close(
-        _four(t, against_majority(predicted, labels))[2:],
-        torch.tensor(want),
+        _four(t, answer(predicted, labels))[2:],
+        torch.tensor(_gain(predicted, labels)[2:]),
         "low and high",
         atol=1e-4,
-        suspects={
-            "this is the interval of the accuracy: the gain over the majority is asked for": (
-                torch.tensor([accuracy - alone, accuracy + alone])
-            ),
-            "the majority is measured on the same examples: its error belongs to the interval": (
-                torch.tensor([mean - alone, mean + alone])
-            ),
-            "you added two errors as if the examples were different ones: take the difference "
-            "example by example": torch.tensor([mean - added, mean + added]),
-            "this is the spread of single examples: the mean of n is more certain, by root n": (
-                torch.tensor([mean - spread, mean + spread])
-            ),
-        },
+        suspects=_interval_suspects(predicted, labels),
     )
+
+
+@gain.case("the interval of the gain", points=2)
+def _(t: Toolbox, against_majority: Any) -> None:
+    _same_interval(t, against_majority, *_predictions(t, t.integer(150, 400)))
+
+
+@gain.case("few examples, and labels that are even or nearly so", points=1)
+def _(t: Toolbox, against_majority: Any) -> None:
+    for labels in ([0, 1, 0, 1, 1, 0], [1, 0, 0, 1, 0, 0, 1, 0, 1, 0]):  # 3 of 6, 4 of 10
+        predicted = torch.tensor([1, 1, 0, 1, 1, 0, 1, 1, 1, 0][: len(labels)])
+        _same_interval(t, against_majority, predicted, torch.tensor(labels))
 
 
 hunt = Check(
     "07.sampler_bug",
     "bug hunt: a sampler that nobody doubted",
     ("sample_pairs",),
+    kind="bug",
     difficulty=3,
     minutes=20,
     reminder="Three documents of two sentences, by hand: which draw gives which document?",
@@ -888,13 +920,17 @@ def _sampled(
     *,
     turned: bool = False,
     own: bool = False,
+    step: bool = False,
 ) -> list[list]:
     found: list[list] = []
     for index, document in enumerate(documents):
         for a, b in zip(document, document[1:], strict=False):
             coin, draw = coins[len(found)], draws[len(found)]
             other = draw % (len(documents) - 1)
-            if other > index or (other == index and not own):
+            if step:
+                other = draw % len(documents)
+                other = (other + (other == index)) % len(documents)
+            elif other > index or (other == index and not own):
                 other += 1
             random_b = documents[other][draw % len(documents[other])]
             label = int(coin) if not turned else int(not coin)
@@ -927,7 +963,7 @@ def _(t: Toolbox, sample_pairs: Any) -> None:
 def _(t: Toolbox, sample_pairs: Any) -> None:
     documents, _, _ = _drawn(t)
     count = sum(len(document) - 1 for document in documents)
-    coins, draws = [True] * count, [n % 4 for n in range(count)]
+    coins, draws = [True] * count, [n % 4 + 4 * t.integer(0, 9) for n in range(count)]
     draws[: len(documents[0]) - 1] = [0] * (len(documents[0]) - 1)
     got = [pair[1] for pair in sample_pairs(documents, coins, draws)]
     want = [pair[1] for pair in _sampled(documents, coins, draws)]
@@ -943,9 +979,120 @@ def _(t: Toolbox, sample_pairs: Any) -> None:
         got,
         want,
         "the second sentences",
-        suspects={"the own document is still among the others": wrong},
+        suspects={
+            "the own document is still among the others": wrong,
+            "a step aside from the own document gives its neighbor two chances: count the others "
+            "alone": [pair[1] for pair in _sampled(documents, coins, draws, step=True)],
+        },
     )
 
 
 def _firsts(documents: list[list[str]]) -> list[str]:
     return [sentence for document in documents for sentence in document[:-1]]
+
+
+find_shortcut = Check(
+    "07.find_shortcut",
+    "is there a shortcut, and which",
+    ("find_shortcut",),
+    kind="choose",
+    difficulty=4,
+    minutes=30,
+    reminder="A rule is made on some examples and measured on others, and it must beat the answer "
+    "that needs no rule.",
+)
+
+
+def _shortcut(
+    features: dict[str, Tensor], labels: Tensor, fit: int, *, slip: str = ""
+) -> tuple[str, dict[str, float]]:
+    """The feature whose rule is best on held-out examples, if it beats the majority."""
+    seen = labels[:fit]
+    test = slice(0, fit) if slip == "same" else slice(fit, None)
+    asked = labels[test]
+    common = int(2 * seen.sum() > len(seen))
+    if slip == "majority":
+        common = int(2 * asked.sum() > len(asked))
+    majority = (asked == common).double().mean().item()
+    figures = {"majority": majority}
+    for name, values in features.items():
+        low, high = (values[:fit][seen == label].mean() for label in (0, 1))
+        middle = values[:fit].mean() if slip == "mean" else (low + high) / 2
+        says = values[test] > middle
+        if low > high and slip != "upwards":
+            says = ~says
+        figures[name] = (says == asked.bool()).double().mean().item()
+    best = max(features, key=lambda name: figures[name])
+    error = (majority * (1 - majority) / len(asked)) ** 0.5
+    margin = 0.0 if slip == "margin" else 2 * error
+    if slip == "half":
+        return (best if figures[best] > 0.5 + margin else "none"), figures
+    return (best if slip == "best" or figures[best] > majority + margin else "none"), figures
+
+
+def _shortcut_suspects(*given: Any) -> dict[str, Any]:
+    return {
+        message: _shortcut(*given, slip=slip)
+        for slip, message in {
+            "same": "you measured on the examples on which the rules were made",
+            "majority": "the majority is a rule too: it is made on the first examples",
+            "mean": "the threshold lies between the two classes' means, not at the mean of all",
+            "upwards": "label 1 may lie on the lower side: ask where its mean is",
+            "margin": "better by a hair is chance: two standard errors are asked for",
+            "half": "one half is no yardstick where the labels are not even: take the majority",
+            "best": "the best of several may still be no better than the majority: say none",
+        }.items()
+    }
+
+
+def _pair_features(
+    t: Toolbox, n: int, share: float, strength: float
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Features of pairs, of which one may give the label away."""
+    labels = (torch.rand(n, generator=t.generator) < share).long()
+    sign = t.choice([-1, 1])
+    features = {
+        "length": 3 * t.randn(n),
+        "overlap": sign * strength * labels + t.randn(n),
+        "order": t.randn(n) + 5,
+    }
+    names = list(features)
+    t.random.shuffle(names)
+    return {name: features[name] for name in names}, labels
+
+
+def _same_shortcut(t: Toolbox, answer: Any, given: tuple) -> None:
+    t.decision(answer(*given), _shortcut(*given), suspects=_shortcut_suspects(*given))
+
+
+@find_shortcut.case("ten examples, by hand", points=1)
+def _(t: Toolbox, find_shortcut: Any) -> None:
+    labels = torch.tensor([0, 0, 0, 1, 1, 0, 0, 1, 1, 1])
+    length = torch.tensor([9.0, 8, 7, 2, 1, 9, 8, 2, 1, 3])
+    overlap = torch.tensor([1.0, 2, 3, 3, 5, 3, 1, 4, 5, 2])  # the threshold, 3, occurs
+    _same_shortcut(t, find_shortcut, ({"overlap": overlap, "length": length}, labels, 5))
+
+
+@find_shortcut.case("above and below the majority, and just so", points=1)
+def _(t: Toolbox, find_shortcut: Any) -> None:
+    # So many pairs have label 0, so many are measured, and the better rule is right in so many.
+    # Of 16 pairs the majority has 1/2, with the error 1/8: 12 lie on the bar, and not above it.
+    hundred = [(60, 100, right) for right in (68, 69, 70, 71, 72)]
+    first, last = [(60, 100, 55), (80, 100, 70)], [(8, 16, 12), (8, 16, 13)]
+    for zeros, pairs, right in (*first, *hundred, *last):
+        labels = torch.tensor([0, 1, 0, 1] + [0] * zeros + [1] * (pairs - zeros))
+        features = {}
+        for name, good in (("length", right - 4), ("order", right)):
+            told = labels.clone()
+            wrong = 4 + torch.randperm(pairs, generator=t.generator)[: pairs - good]
+            told[wrong] = 1 - told[wrong]
+            features[name] = 3.0 - told
+        _same_shortcut(t, find_shortcut, (features, labels, 4))
+
+
+@find_shortcut.case("a strong one, a weak one, and none", points=3)
+def _(t: Toolbox, find_shortcut: Any) -> None:
+    for share, strength in ((0.5, 3.0), (0.35, 2.0), (0.7, 0.0), (0.4, 0.15), (0.6, 1.2)):
+        n = t.integer(80, 240)
+        given = (*_pair_features(t, n, share, strength), n // 2 + t.integer(0, 9))
+        _same_shortcut(t, find_shortcut, given)

@@ -1043,6 +1043,7 @@ schedule = Check(
     "08.inverse_root",
     "a schedule that does not know its end",
     ("inverse_root",),
+    kind="implement",
     difficulty=2,
     minutes=15,
     reminder="Compute three values by hand first: the last of the warm-up, step 4 * warmup - 1, "
@@ -1123,9 +1124,10 @@ adamw = Check(
     "08.adamw_step",
     "AdamW by hand, as Google's BERT has it",
     ("adamw_step",),
+    kind="implement",
     difficulty=3,
     minutes=25,
-    forbids=("aten::_fused_adam",),
+    forbids=("aten::_fused_adam", "torch.optim.Adam"),
     reminder="At the first step with correction, every weight moves by the rate, whatever its "
     "gradient.",
 )
@@ -1189,7 +1191,7 @@ def _(t: Toolbox, adamw_step: Any) -> None:
     t.close(got[2], torch.tensor([10.0, 1e-7]), "v after step 1", atol=1e-9)
 
 
-@adamw.case("five steps, against torch's own", points=2)
+@adamw.case("five steps, against torch's own", points=1)
 def _(t: Toolbox, adamw_step: Any) -> None:
     weight = t.randn(3, 4)
     theirs = nn.Parameter(weight.clone())
@@ -1206,6 +1208,16 @@ def _(t: Toolbox, adamw_step: Any) -> None:
             f"the weights after step {step}",
             suspects=_adamw_suspects(*given),
         )
+
+
+@adamw.case("faint gradients: epsilon is added to the root", points=1)
+def _(t: Toolbox, adamw_step: Any) -> None:
+    weight, zero = t.randn(4), torch.zeros(4)
+    for grad, root in ((1e-6 * t.randn(4), 1e-6), (torch.zeros(4), 0.0)):
+        given = (weight, grad, zero, zero, 1, 0.1, 0.0, True)
+        got = adamw_step(*given)[0]
+        want = weight - 0.1 * grad / (grad.abs() + 1e-6)
+        t.close(got, want, f"the weights after a gradient of about {root:g}", atol=1e-4)
 
 
 @adamw.case("without bias correction: the first step is about three times as long", points=1)
@@ -1227,6 +1239,7 @@ weights_check = Check(
     "08.loss_weights",
     "every target counts the same, on every machine",
     ("loss_weights",),
+    kind="predict",
     difficulty=3,
     minutes=20,
     reminder="Write down what the averaged gradient is, and what it should be; the weight is "
@@ -1290,6 +1303,7 @@ def _judge_weights(t: Toolbox, loss_weights: Any, targets: list[list[int]]) -> N
 @weights_check.case("one process, batches with 1 and 9 targets", points=1)
 def _(t: Toolbox, loss_weights: Any) -> None:
     _judge_weights(t, loss_weights, [[1, 9]])
+    _judge_weights(t, loss_weights, [[1]])
 
 
 @weights_check.case("several processes with several batches", points=2)
@@ -1315,6 +1329,7 @@ useful = Check(
     "08.useful_share",
     "how much of a batch is text",
     ("useful_share",),
+    kind="measure",
     difficulty=3,
     minutes=20,
     reminder="With a window of one batch nothing is gained: sorting inside a batch does not "
@@ -1393,6 +1408,7 @@ baseline = Check(
     "08.unigram_perplexity",
     "the baseline on text that it has not seen",
     ("unigram_perplexity",),
+    kind="measure",
     difficulty=2,
     minutes=15,
     reminder="The model is counted on one text and asked about another.",
@@ -1452,6 +1468,7 @@ days = Check(
     "08.training_days",
     "how long a run will take",
     ("training_days",),
+    kind="predict",
     difficulty=3,
     minutes=20,
     hides=("pretraining.training_flops", "accounting.forward_flops_per_token"),
@@ -1504,6 +1521,7 @@ def _(t: Toolbox, training_days: Any) -> None:
         training_days(*given),
         _days(*given),
         "days for one phase of BERT-base",
+        rtol=1e-6,
         suspects=_days_suspects(*given),
     )
 
@@ -1531,6 +1549,7 @@ hunt = Check(
     "08.accumulation_bug",
     "bug hunt: batches that do not add up",
     ("accumulated_step",),
+    kind="bug",
     difficulty=3,
     minutes=25,
     reminder="One step on three small batches must be the same as one step on the three put "
@@ -1590,3 +1609,101 @@ def _(t: Toolbox, step: Any) -> None:
 @hunt.case("equal batches, with a limit that is reached", points=2)
 def _(t: Toolbox, step: Any) -> None:
     _hunted(t, step, _pieces(t, (5, 5, 5)), 0.05)
+
+
+diagnose_run = Check(
+    "08.diagnose_run",
+    "what a run's losses say",
+    ("diagnose_run",),
+    kind="choose",
+    difficulty=2,
+    minutes=20,
+    reminder="Ask in this order: do the numbers hold, is it better than frequencies, was it better "
+    "before?",
+)
+
+
+def _diagnosed(
+    train: list[float], held: list[float], baseline: float, last: int, *, slip: str = ""
+) -> tuple[str, dict[str, float]]:
+    """The first verdict that holds, and the three figures that decide."""
+    train, held = ([x if math.isfinite(x) else math.inf for x in run] for run in (train, held))
+    if slip == "finite":
+        train, held = ([x for x in run if x < math.inf] for run in (train, held))
+    end = train[:last] if slip == "first" else train if slip == "all" else train[-last:]
+    figures = {"train": sum(end) / len(end), "best": min(held), "now": held[-1]}
+    if slip == "point":
+        figures["train"] = train[-1]
+    if slip == "best":
+        figures["best"] = min(train)
+    stands = figures["train"] if slip == "stuck" else figures["best"]
+    before = figures["train"] * 1.02 if slip == "gap" else figures["best"] * 1.02
+    if max(figures.values()) == math.inf or figures["train"] > train[0]:
+        return "diverged", figures
+    checks = [(stands > 0.98 * baseline, "stuck"), (figures["now"] > before, "overfits")]
+    if slip == "order":
+        checks.reverse()
+    return next((verdict for holds, verdict in checks if holds), "learns"), figures
+
+
+def _run_suspects(*given: Any) -> dict[str, Any]:
+    return {
+        message: _diagnosed(*given, slip=slip)
+        for slip, message in {
+            "finite": "a loss that is not finite is the message, not a gap to be skipped",
+            "first": "these are the first steps, not the last",
+            "all": "the mean over the whole run says how it began: take the last steps",
+            "point": "one step's loss is noise: take the mean of the last",
+            "best": "the best loss is that on held-out text: the training loss can fall alone",
+            "order": "a run that never beat the frequencies is stuck, whatever it did later",
+            "stuck": "a training loss below the baseline can be learned by heart: compare the "
+            "best held-out loss",
+            "gap": "a gap between training and held-out loss is normal: it overfits when the "
+            "held-out loss has risen",
+        }.items()
+    }
+
+
+def _same_run(t: Toolbox, answer: Any, given: tuple) -> None:
+    t.decision(answer(*given), _diagnosed(*given), suspects=_run_suspects(*given))
+
+
+@diagnose_run.case("short runs, by hand", points=2)
+def _(t: Toolbox, diagnose_run: Any) -> None:
+    for train, held in (
+        ([9.0, 7.0, 5.0, 3.0], [8.0, 6.0, 4.0]),  # learns
+        ([9.0, 7.0, 5.0, 1.0], [8.0, 5.0, 5.5]),  # overfits
+        ([9.0, 7.0, 6.8, 6.9], [8.0, 6.95, 6.9]),  # stuck at the frequencies
+        ([9.0, 9.0, 9.0, 9.0], [9.0, 9.0, 9.0]),  # stuck where it began
+        ([9.0, 7.0, 5.0, 2.0], [8.0, 6.95, 6.9]),  # learned by heart, and nothing else
+        ([9.0, 7.0, 5.0, 2.0], [8.0, 6.95, 7.5]),  # the same, and worse every day
+        ([9.0, 7.0, 9.5, 9.9], [8.0, 6.0, 9.0]),  # diverged
+        ([9.0, 12.0, 9.5, 9.9], [8.0, 6.0, 6.0]),  # diverged, by the training loss alone
+        ([9.0, 7.0, math.nan, 5.0], [8.0, 6.0, 5.0]),  # nan
+    ):
+        _same_run(t, diagnose_run, (train, held, 7.0, 2))
+
+
+@diagnose_run.case("long, noisy runs, and runs on either side of each limit", points=2)
+def _(t: Toolbox, diagnose_run: Any) -> None:
+    baseline, last = 6.0 + t.random.random(), t.integer(5, 20)
+    for end, best, now in (
+        (0.5, 0.70, 0.705),
+        (0.3, 0.60, 0.70),
+        (0.5, 0.60, 0.611),
+        (0.5, 0.60, 0.613),
+        (0.2, 0.97, 1.20),
+        (0.2, 0.985, 0.99),
+        (0.2, 0.985, 1.20),
+        (0.99, 0.99, 0.995),
+        (1.60, 0.80, 1.50),
+    ):
+        train = [
+            baseline * (1.5 + (end - 1.5) * min(i / 60, 1) + 0.02 * (t.random.random() - 0.5))
+            for i in range(100)
+        ]
+        held = [baseline * (1.4 + (best - 1.4) * i / 8) for i in range(9)] + [baseline * now]
+        train[0] = 1.5 * baseline
+        _same_run(t, diagnose_run, (train, held, baseline, last))
+    train[-t.integer(1, last)] = math.inf
+    _same_run(t, diagnose_run, (train, held, baseline, last))

@@ -513,8 +513,10 @@ pooler = Check(
     "09.pooler_gradient",
     "backwards through the pooler by hand",
     ("pooler_gradient",),
+    kind="implement",
     difficulty=3,
     minutes=20,
+    forbids=("aten::tanh_backward", "autograd"),
     reminder="score = direction . tanh(weight h + bias), of the first token only.",
 )
 
@@ -594,6 +596,7 @@ share = Check(
     "09.cls_share",
     "how much of the gradient is at [CLS]",
     ("cls_share",),
+    kind="measure",
     difficulty=2,
     minutes=15,
     reminder="Squares of norms add up like lengths of vectors at right angles; shares are taken "
@@ -667,6 +670,7 @@ expected = Check(
     "09.expected_gradients",
     "shares against many baselines",
     ("expected_gradients",),
+    kind="implement",
     difficulty=4,
     minutes=30,
     hides=("gradients.integrated_gradients",),
@@ -779,6 +783,7 @@ between = Check(
     "09.rollout_between",
     "rollout between two layers",
     ("rollout_between",),
+    kind="implement",
     difficulty=3,
     minutes=20,
     hides=("gradients.attention_rollout",),
@@ -841,8 +846,8 @@ def _(t: Toolbox, rollout_between: Any) -> None:
 @between.case("from any layer to any later one", points=2)
 def _(t: Toolbox, rollout_between: Any) -> None:
     attentions = [t.randn(2, 3, 5, 5).mul(2).softmax(-1) for _ in range(6)]
-    for start, end in ((1, 4), (0, 3), (2, 6)):
-        given = (attentions, start, end, 0.7)
+    for start, end, layers in ((1, 4, 6), (0, 3, 6), (2, 6, 6), (0, 1, 1)):
+        given = (attentions[:layers], start, end, 0.7)
         t.close(
             rollout_between(*given),
             _between(*given),
@@ -867,6 +872,7 @@ words = Check(
     "09.word_pool",
     "one vector from the words alone",
     ("word_pool",),
+    kind="implement",
     difficulty=2,
     minutes=15,
     hides=("model.mean_pool",),
@@ -917,7 +923,7 @@ def _(t: Toolbox, word_pool: Any) -> None:
 
 @words.case("a batch of texts of different lengths", points=1)
 def _(t: Toolbox, word_pool: Any) -> None:
-    given = _rows(t, [7, t.integer(3, 6), t.integer(3, 6), 4], 8)
+    given = _rows(t, [7, t.integer(4, 6), 3, 4], 8)
     t.close(word_pool(*given), _pool(*given), "the vectors", suspects=_pool_suspects(*given))
 
 
@@ -936,6 +942,7 @@ centered = Check(
     "09.centered_cosine",
     "likeness without what all texts share",
     ("centered_cosine",),
+    kind="implement",
     difficulty=2,
     minutes=15,
     reminder="Subtract one vector, the mean of all texts; then take cosines.",
@@ -1009,6 +1016,7 @@ bug = Check(
     "09.saliency_bug",
     "a map that shows something else",
     ("saliency",),
+    kind="bug",
     difficulty=3,
     minutes=25,
     reminder="One row a class: the norms, token by token, of the gradient of that class's logit, "
@@ -1076,3 +1084,95 @@ def _(t: Toolbox, saliency: Any) -> None:
 def _(t: Toolbox, saliency: Any) -> None:
     for _ in range(2):
         _judge_saliency(t, saliency, t.integer(5, 8), 4, t.integer(3, 5))
+
+
+most_faithful = Check(
+    "09.most_faithful",
+    "which map tells the truth",
+    ("most_faithful",),
+    kind="choose",
+    difficulty=3,
+    minutes=25,
+    reminder="Believe no picture: take away what a map calls important, and look at the score.",
+)
+
+
+def _falls(
+    states: Tensor,
+    maps: dict[str, Tensor],
+    first: Tensor,
+    second: Tensor,
+    k: int,
+    *,
+    slip: str = "",
+) -> tuple[str, dict[str, float]]:
+    """The map whose k highest tokens carry most of the score, and each map's fall."""
+
+    def score(text: Tensor) -> float:
+        return _toy(text[None], first, second).item()
+
+    whole, falls, text = score(states), {}, states.clone()
+    for name, values in maps.items():
+        ranked = values.abs() if slip == "absolute" else values
+        top = ranked.topk(k, largest=slip != "lowest").indices
+        if slip != "together":
+            text = states.clone()
+        text[top] = 0
+        if slip == "removed":
+            keep = torch.ones(len(states), dtype=torch.bool)
+            keep[top] = False
+            text = states[keep]
+        if slip == "kept":
+            text = torch.zeros_like(states)
+            text[top] = states[top]
+        falls[name] = score(text) if slip == "score" else whole - score(text)
+    if slip == "size":
+        return max(falls, key=lambda name: abs(falls[name])), falls
+    if slip == "own":
+        return max(maps, key=lambda name: maps[name].topk(k).values.sum()), falls
+    return max(falls, key=lambda name: falls[name]), falls
+
+
+def _falls_suspects(*given: Any) -> dict[str, Any]:
+    return {
+        message: _falls(*given, slip=slip)
+        for slip, message in {
+            "absolute": "a negative value says that a token speaks against: the highest are the "
+            "largest, not the largest without their sign",
+            "lowest": "these are the lowest tokens: take away the highest",
+            "together": "the tokens of one map stay away in the next: begin with the whole text "
+            "each time",
+            "removed": "set the vectors to 0: a shorter text is another text, its mean too",
+            "kept": "you kept the highest tokens and took away the rest",
+            "score": "this is the score that is left: the fall is what is lost",
+            "size": "a score that rises is no fall: the tokens spoke against it",
+            "own": "a map's own numbers do not say how true it is: compare the falls",
+        }.items()
+    }
+
+
+def _rivals(t: Toolbox, seq: int, width: int) -> tuple[Tensor, dict[str, Tensor], Tensor, Tensor]:
+    """A text, three maps of it, and a score."""
+    states, first, second = t.randn(seq, width), t.randn(width, 5), t.randn(5)
+    line = states.clone().requires_grad_()
+    (slopes,) = torch.autograd.grad(_toy(line[None], first, second).sum(), line)
+    product = (slopes * states).sum(-1)
+    maps = {"gradient": slopes.norm(dim=-1), "product": product, "noise": 9 * t.randn(seq)}
+    return states, maps, first, second
+
+
+def _same_falls(t: Toolbox, answer: Any, given: tuple) -> None:
+    want = _falls(*given)
+    t.decision(answer(*given), want, atol=1e-5, rtol=1e-3, suspects=_falls_suspects(*given))
+
+
+@most_faithful.case("one token is taken away", points=1)
+def _(t: Toolbox, most_faithful: Any) -> None:
+    _same_falls(t, most_faithful, (*_rivals(t, 5, 4), 1))
+
+
+@most_faithful.case("several tokens, several texts", points=3)
+def _(t: Toolbox, most_faithful: Any) -> None:
+    for _ in range(6):
+        given = (*_rivals(t, t.integer(6, 12), t.integer(3, 8)), t.integer(2, 4))
+        _same_falls(t, most_faithful, given)

@@ -1401,6 +1401,7 @@ windows_question = Check(
     "10.seams",
     "how many windows, and which answers they may lose",
     ("seams",),
+    kind="predict",
     difficulty=2,
     minutes=15,
     hides=("finetuning.answer_windows",),
@@ -1470,6 +1471,7 @@ spread_question = Check(
     "10.spread_labels",
     "a label for every piece",
     ("spread_labels",),
+    kind="implement",
     difficulty=2,
     minutes=15,
     hides=("finetuning.align_labels",),
@@ -1533,6 +1535,7 @@ path_question = Check(
     "10.best_path",
     "tags that can follow each other",
     ("best_path",),
+    kind="implement",
     difficulty=4,
     minutes=35,
     reminder="The best tag at each word is not the best path where some steps are forbidden.",
@@ -1611,6 +1614,7 @@ sign_question = Check(
     "10.sign_test",
     "is the better model better?",
     ("sign_test",),
+    kind="measure",
     difficulty=3,
     minutes=20,
     reminder="Texts that both models get right, or both wrong, say nothing about which is better.",
@@ -1670,6 +1674,7 @@ split_question = Check(
     "10.split_groups",
     "a split that does not leak",
     ("split_groups",),
+    kind="implement",
     difficulty=3,
     minutes=30,
     reminder="Whatever belongs together goes to one side, all of it.",
@@ -1744,6 +1749,7 @@ threshold_question = Check(
     "10.best_threshold",
     "when to say nothing",
     ("best_threshold",),
+    kind="implement",
     difficulty=3,
     minutes=25,
     reminder="Try every threshold that changes an answer, and one beyond each end.",
@@ -1826,6 +1832,7 @@ thaw_question = Check(
     "10.thawing_rates",
     "thaw from the top",
     ("thawing_rates",),
+    kind="predict",
     difficulty=2,
     minutes=15,
     hides=("finetuning.layer_depth", "finetuning.layerwise_groups"),
@@ -1883,8 +1890,10 @@ bug_question = Check(
     "10.loss_bug",
     "bug hunt: a loss of tokens that is never small",
     ("tagging_loss",),
+    kind="bug",
     difficulty=3,
     minutes=25,
+    hides=("model.classification_loss",),
     reminder="There are three mistakes: in what goes in, in what counts, in what is divided by.",
 )
 
@@ -1937,3 +1946,92 @@ def _(t: Toolbox, loss: Any) -> None:
 def _(t: Toolbox, loss: Any) -> None:
     _judge_bug(t, loss, torch.tensor([0.2, 2.0, 1.0, 3.5]), False)
     _judge_bug(t, loss, torch.tensor([0.2, 2.0, 1.0, 3.5]), True)
+
+
+choose_setting = Check(
+    "10.choose_setting",
+    "which setting to keep, after several seeds",
+    ("choose_setting",),
+    kind="choose",
+    difficulty=3,
+    minutes=20,
+    reminder="Luck has a size: measure it before you pay for a difference.",
+)
+
+
+def _setting(
+    scores: dict[str, list[float]], cost: dict[str, float], *, slip: str = ""
+) -> tuple[str, dict[str, float]]:
+    """The cheapest setting that is as good as the best, up to one standard error."""
+
+    def spread(values: list[float]) -> float:
+        mean = sum(values) / len(values)
+        dof = len(values) - (0 if slip == "divisor" else 1)
+        return math.sqrt(sum((x - mean) ** 2 for x in values) / dof)
+
+    figures = {
+        name: max(values) if slip == "luckiest" else sum(values) / len(values)
+        for name, values in scores.items()
+    }
+    best = max(figures, key=lambda name: figures[name])
+    size = math.sqrt(len(scores[best]))
+    error = spread(scores[best]) / (1 if slip == "deviation" else size)
+    figures["error"] = error
+    if slip == "dearest":
+        return best, figures
+    if slip == "cheapest":
+        return min(cost, key=lambda name: cost[name]), figures
+    within = [name for name in scores if figures[name] >= figures[best] - error]
+    if slip == "twice":
+        within = [name for name in scores if figures[name] >= figures[best] - 2 * error]
+    return min(within, key=lambda name: cost[name]), figures
+
+
+def _setting_suspects(*given: Any) -> dict[str, Any]:
+    return {
+        message: _setting(*given, slip=slip)
+        for slip, message in {
+            "luckiest": "the best of several seeds is luck: the figure is the mean",
+            "divisor": "divide by one less than the number of seeds: the mean was taken from them",
+            "deviation": "this is how far seeds lie apart: the error of their mean is smaller, by "
+            "the root of their number",
+            "dearest": "the best mean is not the answer: a cheaper one within its error will do",
+            "cheapest": "the cheapest must be as good as the best, up to one standard error",
+            "twice": "one standard error below the best mean, not two",
+        }.items()
+    }
+
+
+@choose_setting.case("three settings, four seeds, by hand", points=1)
+def _(t: Toolbox, choose_setting: Any) -> None:
+    for middle in (0.86, 0.84):
+        scores = {
+            "large": [0.90, 0.86, 0.90, 0.86],  # mean 0.88, error 0.0115
+            "middle": [middle + 0.01, middle + 0.02, middle + 0.01, middle],
+            "small": [0.80, 0.91, 0.78, 0.79],
+        }
+        given = (scores, {"large": 4.0, "middle": 2.0, "small": 1.0})
+        t.decision(choose_setting(*given), _setting(*given), suspects=_setting_suspects(*given))
+
+
+@choose_setting.case("any scores", points=2)
+def _(t: Toolbox, choose_setting: Any) -> None:
+    alike = {"slow": [0.875, 0.875], "quick": [0.75, 0.9375]}  # the best has no error at all
+    given = (alike, {"slow": 3.0, "quick": 1.0})
+    t.decision(choose_setting(*given), _setting(*given), suspects=_setting_suspects(*given))
+    for below in (0.5, 0.9, 1.2, 1.8, 3.0, 0.7):
+        seeds = t.integer(3, 8)
+        top = [0.8 + 0.04 * t.random.random() for _ in range(seeds)]
+        mean = sum(top) / seeds
+        error = math.sqrt(sum((x - mean) ** 2 for x in top) / (seeds - 1) / seeds)
+        apart = [t.random.random() for _ in range(seeds)]
+        shift = mean - below * error - 0.09 * sum(apart) / seeds
+        low = [0.5 + 0.02 * t.random.random() for _ in range(seeds - 1)] + [0.97]
+        scores = {"slow": top, "quick": [shift + 0.09 * x for x in apart], "tiny": low}
+        names = list(scores)
+        t.random.shuffle(names)
+        given = (
+            {name: scores[name] for name in names},
+            {"slow": 3.0 + t.random.random(), "quick": 2.0, "tiny": t.random.random()},
+        )
+        t.decision(choose_setting(*given), _setting(*given), suspects=_setting_suspects(*given))

@@ -359,8 +359,10 @@ through_time = Check(
     "11.through_time",
     "a gradient through time, by hand",
     ("through_time",),
+    kind="implement",
     difficulty=3,
     minutes=25,
+    forbids=("aten::tanh_backward", "autograd"),
     reminder="One step back: through tanh at the later state, then through the matrix.",
 )
 
@@ -435,6 +437,7 @@ half = Check(
     "11.half_distance",
     "measure a memory",
     ("half_distance",),
+    kind="measure",
     difficulty=2,
     minutes=15,
     reminder="A gradient that halves every n tokens is a straight line in its logarithm.",
@@ -497,6 +500,7 @@ reach = Check(
     "11.reachable",
     "where a gradient can go",
     ("reachable",),
+    kind="predict",
     difficulty=2,
     minutes=15,
     reminder="Draw three tokens and two layers, and follow the arrows back from one output.",
@@ -559,6 +563,7 @@ pre_norm = Check(
     "11.pre_norm_bug",
     "bug hunt: a bypass that is blocked",
     ("pre_norm_stack",),
+    kind="bug",
     difficulty=3,
     minutes=20,
     reminder="Set both matrices to zero: what must come out?",
@@ -635,6 +640,7 @@ ppmi = Check(
     "11.smoothed_ppmi",
     "association without the rare-word bias",
     ("smoothed_ppmi",),
+    kind="implement",
     difficulty=3,
     minutes=20,
     reminder="With an exponent of 1 nothing is smoothed: then it is the chapter's PMI, cut at 0.",
@@ -703,12 +709,18 @@ def _(t: Toolbox, smoothed_ppmi: Any) -> None:
             f"the values with exponent {exponent}",
             suspects=_ppmi_mistakes(counts, exponent),
         )
+    t.close(
+        t.tensor(smoothed_ppmi(counts), shape=(5, 7)).double(),
+        _ppmi(counts, 0.75),
+        "the values if no exponent is given",
+    )
 
 
 offset = Check(
     "11.by_offset",
     "measure both sides of a blank",
     ("by_offset",),
+    kind="measure",
     difficulty=3,
     minutes=25,
     reminder="Offset = token's place minus the blank's place: -1 is the word to the left.",
@@ -784,6 +796,7 @@ held_out = Check(
     "11.held_out_accuracy",
     "a probe that has not seen the sentence",
     ("held_out_accuracy",),
+    kind="measure",
     difficulty=3,
     minutes=20,
     seconds=20,
@@ -838,3 +851,88 @@ def _(t: Toolbox, held_out_accuracy: Any) -> None:
             "you fitted on the fifth and tested on the rest": wrong(tested, ~tested),
         },
     )
+
+
+what_shrinks = Check(
+    "11.what_shrinks",
+    "what makes the gradient shrink",
+    ("what_shrinks",),
+    kind="choose",
+    difficulty=3,
+    minutes=25,
+    reminder="Each step back has two halves: measure the gradient before, between and after.",
+)
+
+
+def _shrinking(
+    recurrent: Tensor, states: Tensor, upstream: Tensor, *, slip: str = ""
+) -> tuple[str, dict[str, float]]:
+    """Which half of the steps takes more from the gradient's logarithm, and how much each."""
+    gradient, tanh, matrix = upstream, 0.0, 0.0
+    for state in (states if slip == "first" else states[1:]).flip(0):
+        slope = 1 - state if slip == "square" else 1 - state**2
+        between = slope * gradient
+        after = (recurrent if slip == "transposed" else recurrent.T) @ between
+        tanh += float((gradient.norm() / between.norm()).log())
+        matrix += float((between.norm() / after.norm()).log())
+        gradient = after
+    if slip == "apart":
+        steps = len(states) - 1
+        tanh = -float((1 - states[1:] ** 2).mean(1).log().sum())
+        matrix = -steps * float(torch.linalg.matrix_norm(recurrent, 2).log())
+    if slip == "bits":
+        tanh, matrix = tanh / math.log(2), matrix / math.log(2)
+    if slip == "sign":
+        tanh, matrix = -tanh, -matrix
+    choice = "tanh" if tanh > matrix else "matrix"
+    if tanh + matrix <= 0 and slip != "always":
+        choice = "neither"
+    return choice, {"tanh": tanh, "matrix": matrix}
+
+
+def _shrinking_suspects(*given: Any) -> dict[str, Any]:
+    return {
+        message: _shrinking(*given, slip=slip)
+        for slip, message in {
+            "first": "no step leads back from the first state: there is one step less than states",
+            "square": "the slope of tanh is one minus the square of its value",
+            "transposed": "backwards the matrix is transposed",
+            "apart": "the largest singular value and the mean slope are bounds and averages: "
+            "measure along the gradient that is really there",
+            "bits": "natural logarithms are asked for",
+            "sign": "a loss is positive where the gradient shrinks: before over after",
+            "always": "this gradient has grown: neither makes it shrink",
+        }.items()
+    }
+
+
+def _recurrence(t: Toolbox, scale: float, drive: float) -> tuple[Tensor, Tensor, Tensor]:
+    """A recurrent matrix, states that it went through, and a gradient at the last."""
+    hidden = t.integer(4, 8)
+    recurrent = scale * torch.linalg.qr(t.randn(hidden, hidden, dtype=torch.float64))[0]
+    recurrent = recurrent + 0.1 * scale * t.randn(hidden, hidden, dtype=torch.float64)
+    state, states = torch.zeros(hidden, dtype=torch.float64), []
+    for _ in range(t.integer(4, 9)):
+        state = torch.tanh(recurrent @ state + drive * t.randn(hidden, dtype=torch.float64))
+        states.append(state)
+    return recurrent, torch.stack(states), t.randn(hidden, dtype=torch.float64)
+
+
+def _same_shrinking(t: Toolbox, answer: Any, given: tuple) -> None:
+    t.decision(answer(*given), _shrinking(*given), suspects=_shrinking_suspects(*given))
+
+
+@what_shrinks.case("one number, two steps, by hand", points=1)
+def _(t: Toolbox, what_shrinks: Any) -> None:
+    for scale in (0.5, 1.2, 1.6, 3.0):
+        states = torch.tensor([[0.9], [0.6], [0.8]])  # slopes 0.64 and 0.36 count
+        given = (torch.tensor([[scale]]), states, torch.tensor([2.0]))
+        _same_shrinking(t, what_shrinks, given)
+    nothing = (torch.eye(1), torch.zeros(3, 1), torch.tensor([2.0]))  # is taken, by either half
+    _same_shrinking(t, what_shrinks, nothing)
+
+
+@what_shrinks.case("networks that saturate, that damp, and that explode", points=2)
+def _(t: Toolbox, what_shrinks: Any) -> None:
+    for scale, drive in ((0.9, 1.5), (0.4, 0.2), (2.0, 0.1), (1.0, 1.0), (0.7, 0.5)):
+        _same_shrinking(t, what_shrinks, _recurrence(t, scale, drive))

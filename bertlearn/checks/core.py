@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 __all__ = [
+    "KINDS",
     "REGISTRY",
     "Case",
     "CaseResult",
@@ -35,6 +36,8 @@ __all__ = [
 ]
 
 REGISTRY: dict[str, Check] = {}
+UNWRITTEN = "not written yet"
+KINDS = ("implement", "predict", "bug", "measure", "choose")
 
 
 class Failed(AssertionError):
@@ -42,11 +45,19 @@ class Failed(AssertionError):
 
     Attributes:
         expected, got: what to show side by side, where that helps; short text.
+        picture: the same two as tensors of one shape, where a picture of them helps.
     """
 
-    def __init__(self, message: str, *, expected: str = "", got: str = ""):
+    def __init__(
+        self,
+        message: str,
+        *,
+        expected: str = "",
+        got: str = "",
+        picture: tuple[Tensor, Tensor] | None = None,
+    ):
         super().__init__(message)
-        self.expected, self.got = expected, got
+        self.expected, self.got, self.picture = expected, got, picture
 
 
 class CheckFailed(AssertionError):
@@ -71,11 +82,16 @@ class Check:
         title: a few words for tables.
         needs: names that are looked up in the learner's notebook, in the order of the cases'
             arguments.
+        kind: what a question asks for, one of `KINDS`: to write a thing; a shape, a count or an
+            expectation as a function of the sizes; a bug found; a measurement; a choice with the
+            figures that it rests on. "" for a definition of the package.
         difficulty: 1 to 5; 0 for a definition of the package, which no one is graded on.
         minutes: how long a learner may expect to take.
         hides: definitions of the package ("attention.split_heads") that do not exist while a
             learner's answer is judged.
-        forbids: torch operators ("aten::_softmax") that an answer may not call, by prefix.
+        forbids: what an answer may not call: torch operators by prefix ("aten::_softmax"),
+            definitions of a library ("torch.optim.Adam"), "autograd"; and "bytes>N" where no
+            tensor that it makes may take more than N bytes.
         seconds: how long one call of the answer may take.
         reminder: said after any failure of this check.
     """
@@ -83,6 +99,7 @@ class Check:
     id: str
     title: str
     needs: tuple[str, ...]
+    kind: str = ""
     difficulty: int = 0
     minutes: int = 0
     hides: tuple[str, ...] = ()
@@ -202,18 +219,16 @@ class Toolbox:
             self.tensor(got, shape=want.shape, name=name)
         if _near(got, want, atol, rtol):
             return
+        sides: dict[str, Any] = _sides(want, got, atol, rtol)
+        sides["picture"] = (want.detach(), got.detach())
         for message, wrong in suspects.items():
             wrong = _as_tensor(wrong)
             if wrong.shape == got.shape and _near(got, wrong, atol, rtol):
-                raise Failed(message, expected=_brief(want), got=_brief(got))
+                raise Failed(message, **sides)
         if not torch.isfinite(got.double()).all() and torch.isfinite(want.double()).all():
-            raise Failed(f"{name} holds nan or inf", expected=_brief(want), got=_brief(got))
+            raise Failed(f"{name} holds nan or inf", **sides)
         gap = (got.double() - want.double()).abs().max().item() if got.numel() else math.nan
-        raise Failed(
-            f"{name} differs from what it must be, by up to {gap:.3g}",
-            expected=_brief(want),
-            got=_brief(got),
-        )
+        raise Failed(f"{name} differs from what it must be, by up to {gap:.3g}", **sides)
 
     def equal(
         self,
@@ -249,6 +264,48 @@ class Toolbox:
             got=_brief(got),
         )
 
+    def decision(
+        self,
+        got: Any,
+        want: tuple[str, Mapping[str, float]],
+        *,
+        atol: float = 1e-6,
+        rtol: float = 1e-4,
+        suspects: Mapping[str, tuple[str, Mapping[str, float]]] | None = None,
+    ) -> None:
+        """A choice and the figures that it rests on: the figures first, then what follows.
+
+        Args:
+            got: what the implementation returned, ``(choice, {name: number})``.
+            want: what is right.
+            atol, rtol: tolerance of the figures.
+            suspects: for each well-known mistake, the sentence to say and what it leads to.
+        """
+        choice, figures = _decision(got, want[1])
+
+        def near(other: tuple[str, Mapping[str, float]]) -> bool:
+            return choice == other[0] and all(close(name, other[1]) for name in figures)
+
+        def close(name: str, others: Mapping[str, float]) -> bool:
+            return math.isclose(figures[name], others[name], rel_tol=rtol, abs_tol=atol)
+
+        if near(want):
+            return
+
+        def failed(message: str) -> Failed:
+            return Failed(message, expected=_decided(want), got=_decided((choice, figures)))
+
+        for message, wrong in (suspects or {}).items():
+            if near(wrong):
+                raise failed(message)
+        for name in figures:
+            if not close(name, want[1]):
+                raise failed(
+                    f"the figure for {name!r} is {figures[name]:.4g}, "
+                    f"it must be {want[1][name]:.4g}"
+                )
+        raise failed(f"your figures are right, but {choice!r} does not follow from them")
+
     # ---- gradients ----------------------------------------------------------------------
     def vjp(self, function: Any, *inputs: Any, cotangent: Tensor | None = None) -> list[Tensor]:
         """Gradients of ``(function(*inputs) * cotangent).sum()`` with respect to the inputs that
@@ -277,6 +334,20 @@ class Toolbox:
         if remote is not None:
             return remote(inputs, cotangent)
         return local_parameter_vjp(module, inputs, cotangent)
+
+    def module(self, piece: Any) -> Any:
+        """An answer's ``nn.Module`` as a part of a model of the case's own: called, loaded and
+        trained with it. One that lives in another process is bridged (`bertlearn.grading.bridge`).
+
+        Raises:
+            Failed: if it is no module.
+        """
+        bridge = getattr(piece, "__bertlearn_module__", None)
+        if bridge is not None:
+            return bridge()
+        if not isinstance(piece, torch.nn.Module):
+            raise Failed(f"a torch.nn.Module is needed here, not {_kind(piece)}")
+        return piece
 
 
 def local_vjp(function: Any, inputs: Sequence[Any], cotangent: Tensor | None) -> list[Tensor]:
@@ -311,7 +382,11 @@ def _gradients(out: Any, wanted: list[Tensor], cotangent: Tensor | None) -> list
 
 @dataclass
 class CaseResult:
-    """How one case went."""
+    """How one case went.
+
+    Attributes:
+        picture: what was expected and what came, as tensors; no field: it is not written down.
+    """
 
     title: str
     points: float
@@ -321,14 +396,21 @@ class CaseResult:
     expected: str = ""
     got: str = ""
 
+    def __post_init__(self) -> None:
+        self.picture: tuple[Tensor, Tensor] | None = None
+
 
 @dataclass
 class Result:
-    """How a check went: truthy if every case holds; prints as a table."""
+    """How a check went: truthy if every case holds; prints as a table, in a notebook with a
+    picture of the first case that fails."""
 
     check: Check
     seed: int
     cases: list[CaseResult]
+
+    def __post_init__(self) -> None:
+        self.shown = False  # in a notebook: the last expression of a cell is not shown twice
 
     @property
     def ok(self) -> bool:
@@ -345,11 +427,22 @@ class Result:
         """Points to be had."""
         return float(sum(case.max for case in self.cases))
 
+    @property
+    def tried(self) -> bool:
+        """Whether there was more than a stub that says that it is not written."""
+        return any(case.ok or case.message != UNWRITTEN for case in self.cases)
+
     def __bool__(self) -> bool:
         return self.ok
 
     def __repr__(self) -> str:
         return self.text()
+
+    def _ipython_display_(self) -> None:
+        if not self.shown:
+            from bertlearn.checks.show import show
+
+            show(self)
 
     def text(self) -> str:
         """The table as plain text."""
@@ -371,10 +464,16 @@ class Result:
         return "\n".join(lines)
 
 
-def run(check: Check, implementations: Sequence[Any], seed: int = 0) -> Result:
+def run(
+    check: Check, implementations: Sequence[Any], seed: int = 0, *, stop: bool = False
+) -> Result:
     """Run every case of a check on the implementations. Never raises for what they do wrong.
 
     Each case has a toolbox of its own, seeded from ``seed`` and the case's place.
+
+    Args:
+        stop: end with the first case that does not hold and costs points, where it only matters
+            whether there are full marks.
     """
     if check.forbids:
         from bertlearn.checks.forbid import guard
@@ -387,13 +486,16 @@ def run(check: Check, implementations: Sequence[Any], seed: int = 0) -> Result:
             case.function(Toolbox(seed * 1009 + index), *implementations)
         except Failed as failure:
             row.message, row.expected, row.got = str(failure), failure.expected, failure.got
+            row.picture = failure.picture
         except NotImplementedError:
-            row.message = "not written yet"
+            row.message = UNWRITTEN
         except Exception as error:
             row.message = _told(error)
         else:
             row.ok, row.points = True, case.points
         results.append(row)
+        if stop and row.points < row.max:
+            break
     return Result(check, seed, results)
 
 
@@ -448,6 +550,47 @@ def _brief(x: Any) -> str:
         return f"{tuple(x.shape)} [{shown}{more}]"
     text = f"{x:.6g}" if isinstance(x, float) else repr(x)
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _sides(want: Tensor, got: Tensor, atol: float, rtol: float) -> dict[str, str]:
+    """Both in a few characters; if these look the same, the first place where the two differ."""
+    expected, came = _brief(want), _brief(got)
+    if expected == came:
+        a, b = (x.detach().double().flatten() for x in (want, got))
+        off = ~torch.isclose(b, a, rtol, atol, True)
+        if bool(off.any()):
+            first = int(off.int().argmax())
+            place = [int(i) for i in torch.unravel_index(torch.tensor(first), want.shape)]
+            shown = (x.detach().flatten()[first].item() for x in (want, got))
+            expected, came = (
+                f"{place} {v:.8g}" if isinstance(v, float) else f"{place} {v}" for v in shown
+            )
+    return {"expected": expected, "got": came}
+
+
+def _decision(got: Any, names: Mapping[str, float]) -> tuple[str, dict[str, float]]:
+    """A choice and its figures, as text and numbers, or a sentence that says what came instead."""
+    if not isinstance(got, tuple) or len(got) != 2:
+        raise Failed(f"return a tuple of two, the choice and its figures, not {_kind(got)}")
+    choice, figures = got
+    if type(choice) is not str:
+        raise Failed(f"the choice must be a str, not {_kind(choice)}")
+    if type(figures) is not dict or set(figures) != set(names):
+        raise Failed(f"the figures must be a dict with a number for each of {', '.join(names)}")
+    numbers = {}
+    for name, value in figures.items():
+        if isinstance(value, Tensor) and type(value) is Tensor and value.numel() == 1:
+            value = value.item()
+        if not _number(value):
+            raise Failed(f"the figure for {name!r} must be a number, not {_kind(value)}")
+        numbers[name] = float(value)
+    return choice, numbers
+
+
+def _decided(decision: tuple[str, Mapping[str, float]]) -> str:
+    """A choice and its figures in one line."""
+    figures = ", ".join(f"{name} {value:.4g}" for name, value in sorted(decision[1].items()))
+    return f"{decision[0]} ({figures})"
 
 
 def arity(function: Any) -> int | None:

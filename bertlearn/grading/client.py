@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import secrets
-import shutil
 import signal
 import socket
-import tempfile
 import time
 import weakref
 from collections.abc import Sequence
@@ -17,11 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from bertlearn.grading.errors import GraderError
+from bertlearn.grading.folders import new_folder, remove
+from bertlearn.grading.isolation import choose
 from bertlearn.grading.package import copy_package, readable
 from bertlearn.grading.processes import starter, view
 from bertlearn.grading.worker import wire
 
 __all__ = ["Died", "Limits", "Worker"]
+
+GLANCE = 0.2  # seconds between two looks at what a worker uses
+MAX_THREADS = 200
 
 
 @dataclass(frozen=True)
@@ -31,18 +35,23 @@ class Limits:
     Attributes:
         cell_seconds: for one cell.
         call_seconds: for one call; None: as the question says.
+        question_seconds: for all calls of a question; None: 60, or three of its longest calls.
+        notebook_seconds: for all that a notebook's code does.
         cpu_seconds: processor time of a worker in all.
         memory: bytes beyond what the interpreter with torch needs.
-        file_bytes: for one file.
+        file_bytes, scratch_bytes: for one file, and for all files together.
         deaths, deaths_a_question: how many workers may be used up.
-        sandbox: "auto" or "none".
+        sandbox: "auto", "none", "landlock" or "bwrap", see `isolation.choose`.
     """
 
     cell_seconds: float = 30.0
     call_seconds: float | None = None
+    question_seconds: float | None = None
+    notebook_seconds: float = 900.0
     cpu_seconds: int = 300
     memory: int = 2 << 30
     file_bytes: int = 64 << 20
+    scratch_bytes: int = 256 << 20
     deaths: int = 8
     deaths_a_question: int = 2
     sandbox: str = "auto"
@@ -50,6 +59,10 @@ class Limits:
 
 class Died(Exception):
     """The worker is gone, or has been ended because it did not answer."""
+
+
+class TooMuch(Exception):
+    """The worker uses more than it may; the message is for the person whose code it runs."""
 
 
 # ---- one worker -------------------------------------------------------------------------
@@ -63,7 +76,8 @@ class Worker:
         preload: libraries that its cells are likely to import.
 
     Raises:
-        GraderError: if it does not come to life.
+        GraderError: if it does not come to life, or not in the sandbox that was chosen.
+        SandboxError: if a sandbox is asked for that is not there.
     """
 
     def __init__(
@@ -75,29 +89,40 @@ class Worker:
     ):
         self.limits = limits or Limits()
         self.reason = ""  # why it died
-        self.folder = Path(tempfile.mkdtemp(prefix="bertlearn-grade-"))
-        self._clean = weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
-        self.starter = starter()
+        self.kind = choose(self.limits.sandbox)
+        self.sandbox: list[str] = []
+        self.folder = new_folder()
+        self.scratch = self.folder / "scratch"
+        self._clean = weakref.finalize(self, remove, self.folder)
+        self.starter = starter(self.kind)
         self.channel: socket.socket | None = None
         try:
-            settings = json.dumps(self._settings(hides, forbids)).encode()
-            self.channel, self.number = self.starter.start(preload)
-            self.channel.sendall(settings + b"\n")
-            ready, _ = wire.receive(lambda count: self._read(count, time.monotonic() + 60))
-            self.sandbox: list[str] = ready["ready"]
+            settings = self._settings(hides, forbids)
+            self.channel, self.number = self.starter.start(preload, settings)
+            self.channel.sendall(json.dumps(settings).encode() + b"\n")
+            end = time.monotonic() + 60
+            ready, _ = wire.receive(lambda count: self._read(count, end))
+            self.sandbox = self._held(ready["ready"])
         except BaseException as error:
-            self._remove()
             if self.channel is not None:
                 self.starter.end(self.number, 0)
+            self._remove()
             if isinstance(error, (OSError, wire.WireError, KeyError, TypeError)):
                 said = f"{error}{self.starter.complaint()}"
                 raise GraderError(f"no worker could be started: {said}") from error
             raise
 
+    def _held(self, done: list[str]) -> list[str]:
+        """What the worker has done to itself, if that is what was chosen."""
+        word = {"landlock": "Landlock", "bwrap": "bubblewrap", "none": ""}[self.kind]
+        if not any(measure.startswith(word) for measure in done or [""]):
+            raise GraderError(f"a worker could not enter its sandbox ({word})")
+        return done
+
     def _settings(self, hides: Sequence[str], forbids: Sequence[str]) -> dict[str, Any]:
         from bertlearn.data.sources.cache import VARIABLE, cache_dir
 
-        package, scratch = self.folder / "package", self.folder / "scratch"
+        package, scratch = self.folder / "package", self.scratch
         package.mkdir()
         scratch.mkdir()
         copy_package(package, hides)
@@ -112,11 +137,17 @@ class Worker:
             "memory": self.limits.memory,
             "cpu_seconds": self.limits.cpu_seconds,
             "file_bytes": self.limits.file_bytes,
-            "sandbox": self.limits.sandbox,
+            "scratch_bytes": self.limits.scratch_bytes,
+            "sandbox": self.kind,
         }
 
-    def ask(self, request: dict[str, Any], buffers: list[bytes], seconds: float) -> Any:
+    def ask(
+        self, request: dict[str, Any], buffers: list[bytes], seconds: float, late: str = ""
+    ) -> Any:
         """Send a request and wait for its answer.
+
+        Args:
+            late: what to say if it does not come in time.
 
         Returns:
             the answer's body and buffers, not yet decoded: ``{"value": ...}`` or
@@ -134,8 +165,11 @@ class Worker:
             body, back = wire.receive(lambda count: self._read(count, end))
             if type(body) is not dict or body.get("id") != number:
                 raise wire.WireError("an answer to another question")
+        except TooMuch as excess:
+            self._die(str(excess), 0)
         except TimeoutError:
-            self._die(f"your code did not answer within {seconds:g} s: does a loop never end?", 0)
+            no_answer = f"your code did not answer within {seconds:g} s: does a loop never end?"
+            self._die(late or no_answer, 0)
         except OSError:
             self._die("", 1.0)
         except wire.WireError as error:
@@ -151,26 +185,39 @@ class Worker:
     # ---- helpers ------------------------------------------------------------------------
     def _write(self, raw: bytes, end: float) -> None:
         assert self.channel is not None
-        self._time_left(end)
+        self.channel.settimeout(self._time_left(end))
         self.channel.sendall(raw)
 
     def _read(self, count: int, end: float) -> bytes:
         assert self.channel is not None
         data = bytearray()
         while len(data) < count:
-            self._time_left(end)
-            chunk = self.channel.recv(min(count - len(data), 1 << 20))
+            left = self._time_left(end)
+            self.channel.settimeout(min(left, GLANCE))
+            try:
+                chunk = self.channel.recv(min(count - len(data), 1 << 20))
+            except TimeoutError:
+                self._glance()
+                continue
             if not chunk:
                 raise ConnectionError("the worker has ended")
             data += chunk
         return bytes(data)
 
-    def _time_left(self, end: float) -> None:
-        assert self.channel is not None
+    def _time_left(self, end: float) -> float:
         left = end - time.monotonic()
         if left <= 0:
             raise TimeoutError
-        self.channel.settimeout(left)
+        return left
+
+    def _glance(self) -> None:
+        """Look at what no limit of the system counts."""
+        if "scratch in memory" not in self.sandbox and _size(self.scratch) > (
+            most := self.limits.scratch_bytes
+        ):
+            raise TooMuch(f"your code wrote more than {most >> 20} MB of files")
+        if _threads(self.number) > MAX_THREADS:
+            raise TooMuch(f"your code started more than {MAX_THREADS} threads")
 
     def _die(self, reason: str, wait: float) -> None:
         """End the process for this reason, or for the one that its exit status gives."""
@@ -187,6 +234,31 @@ class Worker:
         if self.channel is not None:
             self.channel.close()
         self._clean()
+
+
+def _size(folder: Path) -> int:
+    """Bytes of the files in a folder. A file counts for at least one block."""
+    total, folders = 0, [str(folder)]
+    while folders and total < 1 << 40:
+        with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                with contextlib.suppress(OSError):
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                    total += max(entry.stat(follow_symlinks=False).st_size, 4096)
+    return total
+
+
+def _threads(process: int) -> int:
+    """Threads of a process and of those that it started (Linux); stops counting at too many."""
+    count, processes = 0, [str(process)]
+    while processes and count <= MAX_THREADS:
+        folder = f"/proc/{processes.pop()}/task"
+        with contextlib.suppress(OSError):
+            for thread in os.listdir(folder)[: MAX_THREADS + 1]:
+                count += 1
+                processes += Path(folder, thread, "children").read_text().split()
+    return count
 
 
 def _exit_reason(status: int, limits: Limits) -> str:

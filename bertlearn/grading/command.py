@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import traceback
 from pathlib import Path
 
-from bertlearn.grading.errors import NotebookError
+from bertlearn.grading.errors import NotebookError, SandboxError, SubmissionsError
+from bertlearn.grading.folders import DISK_FULL, disk_full
 
-__all__ = ["build_command", "grade_command", "start_command"]
+__all__ = ["build_command", "course_command", "folder_command", "grade_command", "start_command"]
 
 FULL, LESS, UNREADABLE, BROKEN = 0, 1, 2, 3
 
 
 def grade_command(
-    notebook: Path, json_file: Path | None, html_file: Path | None, seed: int | None
+    notebook: Path,
+    json_file: Path | None,
+    html_file: Path | None,
+    seed: int | None,
+    sandbox: str = "auto",
 ) -> int:
     """Grade, print the table, write the files.
+
+    Args:
+        sandbox: as in `isolation.choose`.
 
     Returns:
         0 full marks, 1 below, 2 no readable exercise, 3 the grader itself failed.
@@ -26,26 +35,76 @@ def grade_command(
             print(f"bertlearn: there is no folder {file.parent} for the report", file=sys.stderr)
             return UNREADABLE
     try:
+        from bertlearn.grading.isolation import NO_SANDBOX, choose
         from bertlearn.grading.processes import starter
 
-        starter()  # its import of torch and ours run side by side
+        kind = choose(sandbox)
+        if kind == "none":
+            print(f"bertlearn: {NO_SANDBOX}", file=sys.stderr)
+        starter(kind)  # its import of torch and ours run side by side
+        from bertlearn.grading.client import Limits
         from bertlearn.grading.judge import grade
+        from bertlearn.grading.learner import after_grading
         from bertlearn.grading.report import as_json, write
 
-        report = grade(notebook, seed)
+        report = grade(notebook, seed, Limits(sandbox=kind))
         _say(report.text())
+        after_grading(notebook, report)
         if json_file is not None:
             write(json_file, as_json(report))
         if html_file is not None:
             write(html_file, report.html())
-    except NotebookError as error:
+    except (NotebookError, SandboxError) as error:
         print(f"bertlearn: {error}", file=sys.stderr)
         return UNREADABLE
     except Exception as error:
+        if disk_full(error):
+            print(f"bertlearn: {DISK_FULL}", file=sys.stderr)
+            return BROKEN
         traceback.print_exc()
         print(f"bertlearn: the grader failed, not your notebook: {error}", file=sys.stderr)
         return BROKEN
     return FULL if report.full else LESS
+
+
+def folder_command(
+    folder: Path,
+    csv: Path | None,
+    feedback: Path | None,
+    jobs: int | None,
+    seed: int | None,
+    of_one: bool,
+    sandbox: str = "auto",
+) -> int:
+    """Grade a folder of submissions into a table.
+
+    Args:
+        of_one: whether a report was asked for that only one notebook has.
+        sandbox: as in `isolation.choose`.
+
+    Returns:
+        as `batch.grade_folder`; 2 if the folder or the places for the results will not do.
+    """
+    from bertlearn.grading.batch import grade_folder
+    from bertlearn.grading.isolation import NO_SANDBOX, choose
+
+    try:
+        if csv is None:
+            raise SubmissionsError(
+                f"{folder} is a folder: give one notebook, or say where the table of all goes, "
+                f"as in --csv scores.csv"
+            )
+        if of_one:
+            raise SubmissionsError(
+                "--json and --html are for one notebook: --feedback DIR makes a page for each"
+            )
+        if choose(sandbox) == "none":
+            print(f"bertlearn: {NO_SANDBOX}", file=sys.stderr)
+        limits = {} if sandbox == "auto" else {"sandbox": sandbox}
+        return grade_folder(folder, csv, feedback, jobs, seed, limits)
+    except (SubmissionsError, SandboxError) as error:
+        print(f"bertlearn: {error}", file=sys.stderr)
+        return UNREADABLE
 
 
 def _say(text: str) -> None:
@@ -54,21 +113,104 @@ def _say(text: str) -> None:
     print(text.encode(encoding, "replace").decode(encoding))
 
 
-def start_command(chapter: str | None) -> int:
-    """Copy an exercise for the learner, or list what there is."""
-    from bertlearn.grading.exercises import find_exercises, start
+def start_command(chapter: str | None, script: bool = False, update: bool = False) -> int:
+    """Copy an exercise for the learner, bring a copy up to date, or list what there is."""
+    from bertlearn.grading.copies import start
+    from bertlearn.grading.road import exercises, find_exercise, find_exercises
 
+    root = find_exercises()
     if chapter is None:
-        root = find_exercises()
-        for file in sorted((root / "exercises").glob("[0-9][0-9]_*.ipynb")):
-            there = "  (in my/)" if (root / "my" / file.name).exists() else ""
-            print(f"{file.name[:2]}  {file.stem[3:].replace('_', ' ')}{there}")
+        for number, file in exercises(root).items():
+            there = any(
+                (root / "my" / file.with_suffix(s).name).exists() for s in (".ipynb", ".py")
+            )
+            topic = file.stem[3:].replace("_", " ")
+            print(f"{number}  {topic}{'  (in my/)' if there else ''}")
         print("Start one with: bertlearn start NUMBER")
         return 0
-    file, new = start(chapter)
-    shown = _shown(file)
-    print(f"{shown} is yours to work on." if new else f"{shown} is there already: left as it is.")
-    print(f"Open it in Jupyter. Grade it with: bertlearn grade {shown}")
+    if update:
+        return _update_command(chapter)
+    file, new = start(chapter, script=script)
+    asked = find_exercise(root, chapter).questions
+    if new:
+        _begin_progress(file.parent)
+        points, minutes = sum(q.points for q in asked), sum(q.minutes for q in asked)
+        sizes = f"{len(asked)} questions, {points:g} points, about {minutes} minutes"
+        print(f"{_shown(file)} is yours to work on: {sizes}.")
+    else:
+        print(f"{_shown(file)} is there already: left as it is.")
+    _tell_road(file, asked[0].id if asked else "")
+    return 0
+
+
+def _tell_road(file: Path, first: str) -> None:
+    """What to type next."""
+    shown, number = shlex.quote(str(_shown(file))), file.name[:2]
+    where = "your editor" if file.suffix == ".py" else "Jupyter Lab (make lab) or VS Code"
+    rows = {
+        "open it": f"in {where}",
+        "a verdict": f"bertlearn check {number}   (with --watch: after each save)",
+        "stuck": f"bertlearn hint {first}".rstrip(),
+        "where am I": "bertlearn progress",
+        "done": f"bertlearn grade {shown}",
+    }
+    for what, how in rows.items():
+        print(f"  {what:<11} {how}")
+
+
+def _begin_progress(folder: Path) -> None:
+    """An empty progress.json: from then on a notebook's checks are noted in it."""
+    from bertlearn.progress import Progress, ProgressError
+
+    progress = Progress(folder)
+    try:
+        with progress.change():
+            pass
+    except ProgressError as error:
+        print(f"bertlearn: {error}", file=sys.stderr)
+    for said in progress.notes:
+        print(f"bertlearn: {said}", file=sys.stderr)
+
+
+def _update_command(chapter: str) -> int:
+    from bertlearn.grading.copies import update
+
+    try:
+        done = update(chapter)
+    except NotebookError as error:
+        print(f"bertlearn: {error}", file=sys.stderr)
+        return UNREADABLE
+    except OSError as error:
+        print(f"bertlearn: nothing was changed: {error.strerror}", file=sys.stderr)
+        return BROKEN
+    if done.kept is None:
+        print(f"{_shown(done.path)} is of the present version: left as it is.")
+        return 0
+    print(f"{_shown(done.path)} is of the present version now.")
+    print(f"  answers kept   {', '.join(done.answers) or 'none was written'}")
+    for name in done.changed:
+        print(f"  look again     {name}: its arguments have changed; your answer stands below the")
+        print("                 new stub, as a comment")
+    if done.new:
+        print(f"  new questions  {', '.join(done.new)}")
+    if done.own:
+        print(f"  your own cells {done.own}, kept")
+    print(f"  as it was      {_shown(done.kept)}")
+    print("If the notebook is open: reload it from the disk before you save it.")
+    return 0
+
+
+def course_command(target: Path) -> int:
+    """Make a course's folder and say what to do in it."""
+    import importlib.util
+
+    from bertlearn.grading.course import make
+
+    assignments = make(target)
+    print(f"{_shown(target)} has {len(assignments)} assignments: {', '.join(assignments)}")
+    if importlib.util.find_spec("nbgrader") is None:
+        print('nbgrader is not installed: pip install -e ".[course]" in the repository of the book')
+    print(f"There: cd {_shown(target)}; nbgrader generate_assignment {assignments[0]}")
     return 0
 
 

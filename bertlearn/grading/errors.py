@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ExerciseError", "GraderError", "NotebookError"]
+__all__ = ["ExerciseError", "GraderError", "NotebookError", "SandboxError", "SubmissionsError"]
 
 
 class ExerciseError(ValueError):
@@ -15,3 +15,11 @@ class NotebookError(Exception):
 
 class GraderError(Exception):
     """The grader itself failed; no verdict on the notebook."""
+
+
+class SandboxError(Exception):
+    """The sandbox that was asked for is not there; the message says what to do."""
+
+
+class SubmissionsError(ValueError):
+    """A folder of submissions cannot be graded as asked; the message says what to do."""

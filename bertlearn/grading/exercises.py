@@ -1,27 +1,26 @@
-"""Exercises from their masters, and a learner's copy of one.
+"""Exercises from their masters.
 
 A master in solutions/ carries nbgrader's metadata and marks; nbgrader's own preprocessors strip
 them. What is ours: a cell may bring its unsolved form along as metadata (``bertlearn.stub``: bug
 hunts keep their bug), cells tagged ``solution-only`` are left out, and the result is the same to
-the byte each time.
+the byte each time. Fingerprints of all cells go into the notebook's metadata, so that a copy of it
+can tell what a learner changed, and from which version it was made.
 """
 
 from __future__ import annotations
 
 import json
-import re
-import shutil
 from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
 
 from bertlearn.grading.errors import ExerciseError
+from bertlearn.grading.road import fingerprint
 
-__all__ = ["build", "differences", "find_exercises", "render", "start"]
+__all__ = ["build", "differences", "render"]
 
 SOLUTION_ONLY = "solution-only"
-HOME = Path(__file__).resolve().parents[2]  # the repository, if the package lies in one
 
 
 # ---- building ---------------------------------------------------------------------------
@@ -52,6 +51,9 @@ def render(master: Path) -> str:
             raise ExerciseError(f"{master}, cell {cell.id}: a mark of the solution is left")
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
+    notebook.metadata["bertlearn"]["given"] = " ".join(
+        fingerprint(c.source) for c in notebook.cells
+    )
     return to_text(notebook)
 
 
@@ -83,7 +85,7 @@ def _strip(notebook: NotebookNode, master: Path) -> None:
         )
     except ImportError:
         raise ExerciseError(
-            'building exercises needs nbgrader: pip install "bertlearn[course]"'
+            'building exercises needs nbgrader: pip install -e ".[course]" in the repository'
         ) from None
     steps = (ClearSolutions, ClearHiddenTests, ClearOutput, LockCells, CheckCellMetadata)
     for step in steps:
@@ -124,48 +126,3 @@ def build(root: Path) -> list[Path]:
         else:
             write(file, text)
     return list(changed)
-
-
-# ---- a learner's copy -------------------------------------------------------------------
-def find_exercises(start_from: Path | None = None) -> Path:
-    """The nearest folder that holds exercises/, here or above, else where the package lies.
-
-    Raises:
-        ExerciseError: if there is none.
-    """
-    here = (start_from or Path.cwd()).resolve()
-    places = [here, *here.parents, HOME]
-    for place in places:
-        if any((place / "exercises").glob("[0-9][0-9]_*.ipynb")):
-            return place
-    raise ExerciseError(
-        "there is no folder exercises/ here or above: run this inside the book's repository, or "
-        "download the exercise from its page in the book"
-    )
-
-
-def start(chapter: str, start_from: Path | None = None) -> tuple[Path, bool]:
-    """Copy an exercise into my/, unless it is there already.
-
-    Args:
-        chapter: "04" or "4".
-
-    Returns:
-        the learner's file, and whether it is new.
-
-    Raises:
-        ExerciseError: if there is no such exercise.
-    """
-    root = find_exercises(start_from)
-    found = {file.name[:2]: file for file in sorted((root / "exercises").glob("[0-9]*.ipynb"))}
-    wanted = chapter.zfill(2) if re.fullmatch(r"\d{1,2}", chapter) else chapter[:2]
-    if wanted not in found:
-        raise ExerciseError(f"there is no exercise {chapter}: choose one of {', '.join(found)}")
-    target = root / "my" / found[wanted].name
-    target.parent.mkdir(exist_ok=True)
-    try:
-        with found[wanted].open("rb") as source, target.open("xb") as copy:
-            shutil.copyfileobj(source, copy)
-    except FileExistsError:
-        return target, False
-    return target, True

@@ -1,20 +1,22 @@
-"""What came out of grading a notebook: as text, JSON and HTML."""
+"""What came out of grading a notebook: as text and JSON, and as a page."""
 
 from __future__ import annotations
 
 import contextlib
-import html
 import json
 import os
 import tempfile
 import textwrap
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bertlearn.checks.core import Result
+from bertlearn.grading.isolation import NO_SANDBOX
 
-__all__ = ["Question", "Report", "write"]
+if TYPE_CHECKING:  # a report is read where torch is not
+    from bertlearn.checks.core import Result
+
+__all__ = ["Question", "Report", "clean", "write"]
 
 FORMAT = 1
 
@@ -43,6 +45,11 @@ class Question:
         check = result.check
         parts = tuple(asdict(case) for case in result.cases)
         return cls(check.id, check.title, result.points, result.max, parts=parts)
+
+    def text(self) -> str:
+        """A line with the points, and why some are missing."""
+        first = f"{self.id}: {self.points:g} of {self.max:g} points"
+        return clean("\n".join([first, *_losses(self)]))
 
 
 @dataclass
@@ -85,9 +92,9 @@ class Report:
     @property
     def isolation(self) -> str:
         """A sentence on what held while the notebook ran."""
-        if any(measure.startswith("Landlock") for measure in self.sandbox):
+        if any(measure.startswith(("Landlock", "bubblewrap")) for measure in self.sandbox):
             return f"run in isolation ({', '.join(self.sandbox)})"
-        return "no sandbox on this system: grade only work you trust"
+        return NO_SANDBOX
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
@@ -99,6 +106,16 @@ class Report:
             **asdict(self),
             "cells": [{"cell": number, "error": said} for number, said in self.cells],
         }
+
+    @classmethod
+    def from_dict(cls, told: dict[str, Any]) -> Report:
+        """From what `to_dict` gives."""
+        names = ("notebook", "exercise", "seed", "sandbox", "seconds")
+        report = cls(**{name: told[name] for name in names})
+        for question in told["questions"]:
+            report.questions.append(Question(**{**question, "parts": tuple(question["parts"])}))
+        report.cells = [(cell["cell"], cell["error"]) for cell in told["cells"]]
+        return report
 
     def text(self) -> str:
         """A table for a terminal."""
@@ -113,20 +130,13 @@ class Report:
             lines.append("Cells that did not run to their end (counting code cells from 1):")
             lines += [f"  cell {number}: {said}" for number, said in self.cells] + [""]
         lines.append(f"seed {self.seed}, {self.seconds:.1f} s, {self.isolation}")
-        return _printable("\n".join(lines))
+        return clean("\n".join(lines))
 
     def html(self) -> str:
         """A page that needs nothing else."""
-        rows = "".join(_row(question) for question in self.questions)
-        cells = "".join(f"<li>cell {n}: {_escape(said)}</li>" for n, said in self.cells)
-        head = "<h2>Cells that did not run to their end</h2><p>Counting code cells from 1.</p>"
-        cells = f"{head}<ul>{cells}</ul>" if cells else ""
-        return PAGE.format(
-            title=_escape(f"{self.notebook}: {self.points:g} of {self.max:g} points"),
-            rows=rows,
-            cells=cells,
-            foot=_escape(f"Exercise {self.exercise}, seed {self.seed}, {self.isolation}."),
-        )
+        from bertlearn.grading.pages import page
+
+        return page(self)
 
 
 def _losses(question: Question) -> list[str]:
@@ -144,58 +154,10 @@ def _losses(question: Question) -> list[str]:
     return lines
 
 
-def _printable(text: str) -> str:
+def clean(text: str) -> str:
     """Without control characters that a learner's text may hold, and surrogates."""
-    clean = "".join(c if c == "\n" or c.isprintable() else "\ufffd" for c in text)
-    return clean.encode("utf-8", "replace").decode("utf-8")
-
-
-# ---- HTML -------------------------------------------------------------------------------
-PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>
-<style>
-:root {{ color-scheme: light dark; --line: #8886; --good: #1a7f37; --bad: #b3261e; }}
-@media (prefers-color-scheme: dark) {{ :root {{ --good: #57c878; --bad: #ff8a80; }} }}
-body {{ font: 1rem/1.5 system-ui, sans-serif; max-width: 52rem; margin: 2rem auto;
-  padding: 0 1rem; }}
-table {{ border-collapse: collapse; width: 100%; }}
-td, th {{ border-bottom: 1px solid var(--line); padding: .4rem .6rem; text-align: left;
-  vertical-align: top; }}
-td.points {{ white-space: nowrap; }}
-.full {{ color: var(--good); }} .less {{ color: var(--bad); }}
-@media (max-width: 38rem) {{
-  thead {{ display: none; }}
-  tr {{ display: grid; grid-template-columns: 1fr auto; border-bottom: 1px solid var(--line); }}
-  td {{ border: 0; }} td:nth-child(3) {{ grid-column: 1 / -1; padding-top: 0; }}
-}}
-code {{ overflow-wrap: anywhere; }} p.loss {{ margin: .2rem 0; }} footer {{ opacity: .75; }}
-</style></head><body><h1>{title}</h1>
-<table><thead><tr><th>Question</th><th>Points</th><th>Why</th></tr></thead>
-<tbody>{rows}</tbody></table>{cells}<footer><p>{foot}</p></footer></body></html>
-"""
-
-
-def _row(question: Question) -> str:
-    said = f'<p class="loss">{_escape(question.reason)}</p>' if question.reason else ""
-    for part in question.parts:
-        if not part["ok"]:
-            said += f'<p class="loss"><em>{_escape(part["title"])}</em>: {_escape(part["message"])}'
-            for name in ("expected", "got"):
-                if part[name]:
-                    said += f"<br>{name} <code>{_escape(part[name])}</code>"
-            said += "</p>"
-    kind = "full" if question.points == question.max else "less"
-    return (
-        f"<tr><td>{_escape(question.title)}<br><code>{_escape(question.id)}</code></td>"
-        f'<td class="points {kind}">{question.points:g} / {question.max:g}</td>'
-        f"<td>{said}</td></tr>"
-    )
-
-
-def _escape(text: str) -> str:
-    return html.escape(_printable(text))
+    kept = "".join(c if c == "\n" or c.isprintable() else "\ufffd" for c in text)
+    return kept.encode("utf-8", "replace").decode("utf-8")
 
 
 # ---- files ------------------------------------------------------------------------------

@@ -7,14 +7,17 @@ equal to nothing, so that no comparison can be answered by an object of the lear
 A case of a check works here as it does in a notebook if it keeps to this: it hands over data
 (tensors, numbers, text, lists, dictionaries, `BertConfig`, `torch.Generator`) or what it got from
 the answer; it takes gradients with ``t.vjp`` and ``t.parameter_vjp``, since no graph crosses the
-line; it sets weights with ``load_state_dict``, since a tensor that it reads is a copy.
+line; it sets weights with ``load_state_dict``, since a tensor that it reads is a copy; it puts an
+answer's module into a model of its own through ``t.module``.
 """
 
 from __future__ import annotations
 
 import builtins
 import re
+import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -26,7 +29,24 @@ from bertlearn.grading.errors import GraderError
 from bertlearn.grading.notebook import Cell
 from bertlearn.grading.worker import wire
 
-__all__ = ["Session", "StandIn"]
+__all__ = ["Past", "Session", "StandIn"]
+
+# Exceptions that mean something to Python itself: from an answer they could end a loop of a case
+# as if all were well.
+NOT_AS_THEY_ARE = (StopIteration, StopAsyncIteration)
+
+
+@dataclass
+class Past:
+    """What a notebook's code has done so far, in all of its workers.
+
+    Attributes:
+        deadly: cells that have ended a worker, and how.
+        seconds: how long its code has run.
+    """
+
+    deadly: dict[int, str] = field(default_factory=dict)
+    seconds: float = 0.0
 
 
 class Session:
@@ -36,7 +56,7 @@ class Session:
         cells: the learner's, those that define things.
         hides, forbids: as in `Check`.
         limits: what a worker may use.
-        deadly: cells that have ended a worker, and how; shared by a notebook's sessions.
+        past: what the notebook has done before; shared by its sessions.
 
     Attributes:
         errors: what went wrong in which cell, by its number, the last time they ran.
@@ -50,12 +70,13 @@ class Session:
         hides: tuple[str, ...],
         forbids: tuple[str, ...],
         limits: Limits,
-        deadly: dict[int, str],
+        past: Past,
     ):
         self.cells, self.hides, self.forbids = cells, hides, forbids
-        self.limits, self.deadly = limits, deadly
+        self.limits, self.past = limits, past
         self.errors: dict[int, str] = {}
         self.seconds = 10.0
+        self.question_end = self._question_seconds = 0.0
         self.deaths = 0
         self.most_deaths = limits.deaths
         self.fault: GraderError | None = None
@@ -66,6 +87,8 @@ class Session:
     def begin(self, seconds: float) -> None:
         """A new question, whose calls may take so long."""
         self.seconds = self.limits.call_seconds or seconds
+        self._question_seconds = self.limits.question_seconds or max(60.0, 3 * self.seconds)
+        self.question_end = self.past.seconds + self._question_seconds
         self.most_deaths = min(self.limits.deaths, self.deaths + self.limits.deaths_a_question)
 
     def start(self) -> None:
@@ -79,19 +102,21 @@ class Session:
                 raise Failed("not tried again: your code has ended its process too often")
             self.generation += 1
             self._worker = Worker(self.hides, self.forbids, self.limits, _libraries(self.cells))
+            before = self.past.seconds
             self._run_cells()
+            self.question_end += self.past.seconds - before  # cells have limits of their own
 
     def _run_cells(self) -> None:
         """Run cell after cell; one that ends the worker is left out of the next try."""
-        self.errors = dict(self.deadly)
+        self.errors = dict(self.past.deadly)
         for cell in self.cells:
-            if cell.number in self.deadly:
+            if cell.number in self.past.deadly:
                 continue
             request = {"do": "run", "name": f"cell {cell.number}", "source": cell.source}
             try:
                 self._ask(request, [], self.limits.cell_seconds)
             except Died as death:
-                self.deadly[cell.number] = str(death)
+                self.past.deadly[cell.number] = str(death)
                 self.deaths += 1
                 return
             except GraderError:
@@ -142,21 +167,32 @@ class Session:
         except wire.WireError as error:
             self.fault = GraderError(f"a check hands over what cannot be sent: {error}")
             raise self.fault from error
+        seconds, late = seconds or self.seconds, ""
+        left = self.question_end - self.past.seconds
+        if left < seconds:
+            seconds, late = left, f"your code took {self._question_seconds:g} s for this question"
         try:
-            return self._ask({**request, **fields}, buffers, seconds or self.seconds)
+            return self._ask({**request, **fields}, buffers, seconds, late)
         except Died as death:
             self.deaths += 1
             raise Failed(str(death)) from None
 
-    def _ask(self, request: dict[str, Any], buffers: list[bytes], seconds: float) -> Any:
+    def _ask(
+        self, request: dict[str, Any], buffers: list[bytes], seconds: float, late: str = ""
+    ) -> Any:
         assert self._worker is not None
+        if self.past.seconds > self.limits.notebook_seconds:
+            raise Failed(f"your notebook has run for {self.limits.notebook_seconds:g} s: no more")
+        begin = time.monotonic()
         try:
-            body, back = self._worker.ask(request, buffers, seconds)
+            body, back = self._worker.ask(request, buffers, seconds, late)
         except Died:
             raise
         except Exception as error:  # ours: never to be taken for the learner's
             self.fault = GraderError(f"{type(error).__name__}: {error}")
             raise self.fault from error
+        finally:
+            self.past.seconds += time.monotonic() - begin
         if "error" in body:
             raise _exception(body["error"])
         try:
@@ -206,6 +242,12 @@ class StandIn:
     def __bertlearn_parameter_vjp__(self, inputs: Sequence[Any], cotangent: Tensor | None) -> Any:
         """`Toolbox.parameter_vjp`, in the worker."""
         return self._ask("parameter_vjp", ("args", (tuple(inputs), cotangent)), **_mood())
+
+    def __bertlearn_module__(self) -> Any:
+        """`Toolbox.module`: a module of this process that computes in the worker."""
+        from bertlearn.grading.bridge import Bridge
+
+        return Bridge(self)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -283,7 +325,7 @@ def _exception(told: Any) -> Exception:
     for ancestor in ancestors if type(ancestors) is list else ():
         found = getattr(builtins, ancestor, None) if type(ancestor) is str else None
         if isinstance(found, type) and issubclass(found, Exception):
-            kind = found
+            kind = RuntimeError if issubclass(found, NOT_AS_THEY_ARE) else found
             break
     if name == "Failed":
         return Failed(f"{message} ({where})" if where else message)

@@ -5,7 +5,8 @@ The masters in solutions/ carry nbgrader's marks. On their pages
 - `### BEGIN SOLUTION` and `### END SOLUTION` disappear, the answer between them stays;
 - what stands between `### BEGIN HIDDEN TESTS` and `### END HIDDEN TESTS` disappears altogether;
 - each answer cell is folded: a reader sees it when asking for it;
-- the title says "Solutions" where the master, from which the exercise is made, says "Exercises".
+- the title says "Solutions" where the master, from which the exercise is made, says "Exercises",
+  and "Solution of project" where it says "Project".
 
 The files themselves stay as they are; only what Sphinx reads is changed.
 """
@@ -20,7 +21,8 @@ from sphinx.application import Sphinx
 FOLDED = "hide-input"
 LABELS = {"code_prompt_show": "Show the answer", "code_prompt_hide": "Hide the answer"}
 MARK = re.compile(r"^[ \t]*### (?:BEGIN|END) SOLUTION[^\n]*\n?", re.MULTILINE)
-TITLE = re.compile(r"^# Exercises\b", re.MULTILINE)
+TITLES = {"# Exercises ": "# Solutions ", "# Project ": "# Solution of project "}
+TITLE = re.compile(f"^(?:{'|'.join(TITLES)})", re.MULTILINE)
 HIDDEN = re.compile(
     r"^[ \t]*### BEGIN HIDDEN TESTS.*?^[ \t]*### END HIDDEN TESTS[^\n]*\n?",
     re.MULTILINE | re.DOTALL,
@@ -36,7 +38,8 @@ def fold_answers(notebook: dict) -> dict:
     """The notebook as its page shows it (changed in place and returned)."""
     for cell in notebook["cells"]:
         if cell["cell_type"] != "code":
-            cell["source"] = TITLE.sub("# Solutions", "".join(cell["source"]))
+            source = "".join(cell["source"])
+            cell["source"] = TITLE.sub(lambda found: TITLES[found[0]], source)
             continue
         cell["source"] = clean("".join(cell["source"]))
         if cell["metadata"].get("nbgrader", {}).get("solution"):

@@ -26,7 +26,8 @@ def render() -> str:
     parts = [HEAD]
     for chapter in checks.CHAPTERS:
         known = checks.load(chapter)
-        parts.append(f"## Chapter {chapter}\n")
+        kind = "Project" if chapter in checks.PROJECTS else "Chapter"
+        parts.append(f"## {kind} {chapter}\n")
         for check in known.values():
             if entries := wrong.get(check.id):
                 title = check.title[0].upper() + check.title[1:]

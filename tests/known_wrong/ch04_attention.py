@@ -162,6 +162,10 @@ def backward_plain_mean(weights: Tensor, upstream: Tensor) -> Tensor:
     return weights * (upstream - upstream.mean(-1, keepdim=True))
 
 
+def backward_over_axis_1(weights: Tensor, upstream: Tensor) -> Tensor:
+    return weights * (upstream - (weights * upstream).sum(1, keepdim=True))
+
+
 def cross(
     x: Tensor,
     memory: Tensor,
@@ -174,6 +178,10 @@ def cross(
     big_scale: bool = False,
     names: tuple[str, str] = ("key", "value"),
     turned: bool = False,
+    inverted: bool = False,
+    hidden: float = LOWEST,
+    dim: int = -1,
+    merge: Any = merge_heads,
 ) -> Tensor:
     if turned:
         x, memory = memory, x
@@ -186,8 +194,9 @@ def cross(
     size = x.shape[-1] if big_scale else q.shape[-1]
     scores = q @ k.transpose(-2, -1) / math.sqrt(size)
     if mask:
-        scores = scores.masked_fill(~real.bool()[:, None, None, :], LOWEST)
-    return merge_heads(scores.softmax(-1) @ v)
+        real = 1 - real if inverted else real
+        scores = scores.masked_fill(~real.bool()[:, None, None, :], hidden)
+    return merge(scores.softmax(dim) @ v)
 
 
 def _cross(**switches: Any) -> Any:
@@ -231,6 +240,15 @@ def shares(
     return out if total else out / len(asking)
 
 
+def shares_over_queries(weights: Tensor, special: Tensor) -> Tensor:
+    places = torch.arange(len(special))
+    distance = (places - places[:, None]).masked_fill(special, 2)
+    kinds = [distance == 0, distance == -1, distance == 1]
+    kinds += [special.expand_as(distance), ((distance.abs() > 1) & ~special)]
+    kinds[0:3] = [kind & ~special for kind in kinds[0:3]]
+    return torch.stack([(weights * kind).sum(1)[:, ~special].mean(1) for kind in kinds], -1)
+
+
 def _shares(**switches: Any) -> Any:
     return lambda weights, special: shares(weights, special, **switches)
 
@@ -246,10 +264,12 @@ def relative(
     scale_bias: bool = False,
     unscaled: bool = False,
     no_bias: bool = False,
+    unshifted: bool = False,
+    dim: int = -1,
 ) -> Tensor:
     reach, seq = bias.shape[1] // 2, q.shape[-2]
     distance = sign * (torch.arange(seq)[None] - torch.arange(seq)[:, None])
-    added = bias[:, distance.clamp(-reach, reach) + reach]
+    added = bias[:, distance.clamp(-reach, reach) + (0 if unshifted else reach)]
     if drop_far:
         added = added * (distance.abs() <= reach)
     if no_bias:
@@ -257,7 +277,7 @@ def relative(
     scores, root = q @ k.transpose(-2, -1), math.sqrt(q.shape[-1])
     if scale_bias:
         return ((scores + added) / root).softmax(-1) @ v
-    return ((scores if unscaled else scores / root) + added).softmax(-1) @ v
+    return ((scores if unscaled else scores / root) + added).softmax(dim) @ v
 
 
 def _relative(**switches: Any) -> Any:
@@ -313,6 +333,7 @@ WRONG: dict[str, list[Wrong]] = {
         Wrong("the diagonal only", backward_diagonal, "only the diagonal"),
         Wrong("weights times gradient", backward_product, "subtract the mean"),
         Wrong("mean over queries", backward_over_queries, "you summed over queries"),
+        Wrong("sum over axis 1", backward_over_axis_1, "you summed over axis 1"),
         Wrong("plain mean", backward_plain_mean, "counts by its weight"),
     ],
     "04.cross_attention": [
@@ -321,6 +342,10 @@ WRONG: dict[str, list[Wrong]] = {
         Wrong("one head", _cross(one_head=True), "a single head"),
         Wrong("scale of the full width", _cross(big_scale=True), "one big head"),
         Wrong("key and value exchanged", _cross(names=("value", "key")), "exchanged"),
+        Wrong("softmax over queries", _cross(dim=-2), "softmax runs over keys"),
+        Wrong("masked score of 0", _cross(hidden=0.0), "a masked score of 0 is not masked"),
+        Wrong("mask inverted", _cross(inverted=True, hidden=-1e9), "kept the padding"),
+        Wrong("heads not merged", _cross(merge=merge_by_reshape), "the heads are not merged"),
     ],
     "04.multi_head_bug": [
         Wrong(
@@ -352,10 +377,20 @@ WRONG: dict[str, list[Wrong]] = {
             lambda h, n, s: (n * 3 * (h * h + h), n * s * s),
             "multiplied by the number of heads",
         ),
+        Wrong(
+            "a matrix for each head",
+            lambda h, n, s: (3 * n * h * h + 3 * h, n * s * s),
+            "no matrix of its own",
+        ),
         Wrong("one map", lambda h, n, s: (h * h + h, n * s * s), "one map only"),
         Wrong("output layer", lambda h, n, s: (4 * (h * h + h), n * s * s), "output layer too"),
         Wrong("scores of one head", lambda h, n, s: (3 * (h * h + h), s * s), "scores of its own"),
         Wrong("scores times head_size", lambda h, n, s: (3 * (h * h + h), h * s * s), "one number"),
+        Wrong(
+            "half of the scores",
+            lambda h, n, s: (3 * (h * h + h), n * s * (s + 1) // 2),
+            "are two scores",
+        ),
         Wrong("scores linear", lambda h, n, s: (3 * (h * h + h), n * s), "each pair"),
     ],
     "04.relation_shares": [
@@ -363,6 +398,7 @@ WRONG: dict[str, list[Wrong]] = {
         Wrong("previous and next exchanged", _shares(swap=True), "are exchanged"),
         Wrong("columns taken for queries", _shares(turned=True), "columns as queries"),
         Wrong("sums", _shares(total=True), "these are sums"),
+        Wrong("summed over queries", shares_over_queries, "you summed over queries"),
         Wrong("special neighbors", _shares(near_first=True), "a special neighbor"),
     ],
     "04.relative_attention": [
@@ -371,5 +407,7 @@ WRONG: dict[str, list[Wrong]] = {
         Wrong("bias scaled", _relative(scale_bias=True), "add it after the division"),
         Wrong("scores not scaled", _relative(unscaled=True), "not scaled"),
         Wrong("bias ignored", _relative(no_bias=True), "does not count"),
+        Wrong("reach not added", _relative(unshifted=True), "add the reach"),
+        Wrong("softmax over queries", _relative(dim=-2), "softmax runs over keys"),
     ],
 }

@@ -243,6 +243,19 @@ def share_lost(sentences: int, per_row: int) -> float:
     return randoms / pairs
 
 
+def share_of_halves(sentences: int, per_row: int) -> float:
+    """As if every pair were cut in its middle."""
+    pairs, randoms = [0.0], [0.0]
+    for left in range(1, sentences + 1):
+        k = min(left, per_row)
+        for counts, now in ((pairs, 1.0), (randoms, 0.5)):
+            if k == 1:
+                counts.append(counts[left - 1] + 1)
+            else:
+                counts.append(now + (counts[left - k] + counts[left - k // 2]) / 2)
+    return randoms[-1] / pairs[-1]
+
+
 def share_of_means(sentences: int, per_row: int) -> float:
     """The mean over documents of each document's share."""
     if sentences == 2:
@@ -329,14 +342,24 @@ def _gain(how: str) -> Any:
 
 
 def sampler(
-    documents: Any, coins: Any, draws: Any, *, turned: bool = False, own: bool = False
+    documents: Any,
+    coins: Any,
+    draws: Any,
+    *,
+    turned: bool = False,
+    own: bool = False,
+    step: bool = False,
 ) -> list[tuple[str, str, int]]:
     found: list[tuple[str, str, int]] = []
     for index, document in enumerate(documents):
         for a, b in zip(document, document[1:], strict=False):
             coin, draw = coins[len(found)], draws[len(found)]
             other = draw % (len(documents) - 1)
-            if other > index or (other == index and not own):
+            if step:
+                other = draw % len(documents)
+                if other == index:
+                    other = (other + 1) % len(documents)
+            elif other > index or (other == index and not own):
                 other += 1
             random_b = documents[other][draw % len(documents[other])]
             label = int(not coin) if turned else int(coin)
@@ -406,6 +429,7 @@ WRONG: dict[str, list[Wrong]] = {
     "07.share_random": [
         Wrong("one half", lambda sentences, per_row: 0.5, "its B is always random"),
         Wrong("nothing put back", share_lost, "comes again, alone"),
+        Wrong("cut in the middle", share_of_halves, "anywhere, not in the middle"),
         Wrong("mean of the shares", share_of_means, "over the mean number of pairs"),
     ],
     "07.three_way": [
@@ -440,5 +464,6 @@ WRONG: dict[str, list[Wrong]] = {
         Wrong("nothing mended", lambda *x: sampler(*x, turned=True, own=True), "0 must mean"),
         Wrong("labels still turned", lambda *x: sampler(*x, turned=True), "0 must mean"),
         Wrong("own document still drawn", lambda *x: sampler(*x, own=True), "own document"),
+        Wrong("a step aside", lambda *x: sampler(*x, step=True), "count the others alone"),
     ],
 }

@@ -23,6 +23,8 @@ MAX_HEADER = 4 << 20
 MAX_BYTES = 256 << 20
 MAX_DEPTH = 16
 MAX_VALUES = 100_000
+MAX_PAIRS = 20_000  # of a dictionary: keys can be chosen so that each is compared with all others
+MAX_LONG = 1_000  # numbers of more than 64 bits, for the same reason
 MAX_AXES = 16
 
 DTYPES = {
@@ -86,6 +88,8 @@ class _Encoder:
             if isinstance(value, kind):
                 return {kind.__name__: [self.value(x, depth + 1) for x in value]}
         if isinstance(value, dict):
+            if len(value) > MAX_PAIRS:
+                raise WireError(f"a dictionary of more than {MAX_PAIRS} entries")
             pairs = value.items()
             return {"dict": [[self.value(x, depth + 1) for x in pair] for pair in pairs]}
         return self.special(value)
@@ -124,46 +128,89 @@ def decode(body: Any, buffers: Sequence[bytes], handle: Callable[[int, str], Any
         WireError: for anything that `encode` would not have made.
     """
     try:
-        return _decode(body, buffers, handle, 0)
+        return _Decoder(buffers, handle).value(body, 0)
     except WireError:
         raise
     except Exception as error:
         raise WireError(f"a value that cannot be read ({type(error).__name__})") from None
 
 
-def _decode(body: Any, buffers: Sequence[bytes], handle: Callable, depth: int) -> Any:
-    if depth > MAX_DEPTH:
-        raise WireError(f"a value nested more than {MAX_DEPTH} deep")
-    if body is None or type(body) in (bool, int, float, str):
-        return body
-    if type(body) is not dict or len(body) != 1:
+class _Decoder:
+    """Counts what it makes, so that a small frame cannot stand for more than a large one holds."""
+
+    def __init__(self, buffers: Sequence[bytes], handle: Callable[[int, str], Any]):
+        self.buffers, self.handle = buffers, handle
+        self.values = self.bytes = self.long = 0
+
+    def value(self, body: Any, depth: int) -> Any:
+        self.values += 1
+        if depth > MAX_DEPTH:
+            raise WireError(f"a value nested more than {MAX_DEPTH} deep")
+        if self.values > 2 * MAX_VALUES:
+            raise WireError(f"more than {MAX_VALUES} numbers outside of tensors")
+        if type(body) is int and body.bit_length() > 64:
+            self.long += 1
+            if self.long > MAX_LONG:
+                raise WireError(f"more than {MAX_LONG} numbers of more than 64 bits")
+        if body is None or type(body) in (bool, int, float, str):
+            return body
+        if type(body) is not dict or len(body) != 1:
+            raise WireError("a value of no known kind")
+        ((kind, content),) = body.items()
+        if kind in ("tuple", "list"):
+            made = (self.value(x, depth + 1) for x in _list(content))
+            return tuple(made) if kind == "tuple" else list(made)
+        if kind == "dict":
+            return self.dictionary(_list(content), depth + 1)
+        return self.special(kind, content)
+
+    def dictionary(self, pairs: list, depth: int) -> dict:
+        """From a list of pairs."""
+        if len(pairs) > MAX_PAIRS:
+            raise WireError(f"a dictionary of more than {MAX_PAIRS} entries")
+        return {self.value(k, depth): self.value(v, depth) for k, v in map(_list, pairs)}
+
+    def special(self, kind: str, content: Any) -> Any:
+        """The few objects that are data, and handles."""
+        if kind == "tensor":
+            return self.tensor(content)
+        if kind == "dtype":
+            return DTYPES[content]
+        if kind == "generator":
+            generator = torch.Generator()
+            generator.set_state(self.tensor(content))
+            return generator
+        if kind == "config":
+            from bertlearn.config import BertConfig
+
+            return BertConfig(**content)
+        if kind == "handle":
+            number, name = _list(content)
+            if type(number) is int and number >= 0 and type(name) is str:
+                return self.handle(number, name[:80])
         raise WireError("a value of no known kind")
-    ((kind, content),) = body.items()
 
-    def inner(x: Any) -> Any:
-        return _decode(x, buffers, handle, depth + 1)
-
-    if kind == "tensor":
-        return _tensor_from_json(content, buffers)
-    if kind in ("tuple", "list"):
-        return (tuple if kind == "tuple" else list)(inner(x) for x in _list(content))
-    if kind == "dict":
-        return {inner(k): inner(v) for k, v in map(_list, _list(content))}
-    if kind == "dtype":
-        return DTYPES[content]
-    if kind == "generator":
-        generator = torch.Generator()
-        generator.set_state(_tensor_from_json(content, buffers))
-        return generator
-    if kind == "config":
-        from bertlearn.config import BertConfig
-
-        return BertConfig(**content)
-    if kind == "handle":
-        number, name = _list(content)
-        if type(number) is int and number >= 0 and type(name) is str:
-            return handle(number, name[:80])
-    raise WireError("a value of no known kind")
+    def tensor(self, content: Any) -> Tensor:
+        """From what `_Encoder.tensor` makes, and a buffer."""
+        index, name, shape, requires_grad = _list(content)
+        dtype = DTYPES[name]
+        if type(index) is not int or not 0 <= index < len(self.buffers):
+            raise WireError("a tensor without its bytes")
+        raw = self.buffers[index]
+        if _count(shape) * dtype.itemsize != len(raw):
+            raise WireError("a tensor whose bytes do not fit its shape")
+        self.bytes += len(raw)
+        if self.bytes > MAX_BYTES:
+            raise WireError(f"more than {MAX_BYTES >> 20} MB of tensors")
+        if not raw:
+            tensor = torch.empty(shape, dtype=dtype)
+        elif dtype == torch.bool:  # a bool made of other bytes than 0 and 1 compares as it likes
+            tensor = torch.frombuffer(bytearray(raw), dtype=torch.uint8).reshape(shape) != 0
+        else:
+            tensor = torch.frombuffer(bytearray(raw), dtype=dtype).reshape(shape)
+        if requires_grad is True and (dtype.is_floating_point or dtype.is_complex):
+            tensor.requires_grad_()
+        return tensor
 
 
 def _list(content: Any) -> list:
@@ -172,28 +219,16 @@ def _list(content: Any) -> list:
     return content
 
 
-def _tensor_from_json(content: Any, buffers: Sequence[bytes]) -> Tensor:
-    index, name, shape, requires_grad = _list(content)
-    dtype = DTYPES[name]
-    if type(index) is not int or not 0 <= index < len(buffers) or len(_list(shape)) > MAX_AXES:
-        raise WireError("a tensor without its bytes")
+def _count(shape: Any) -> int:
+    """Numbers in a tensor of this shape."""
+    if len(_list(shape)) > MAX_AXES:
+        raise WireError("a tensor of too many axes")
     count = 1
     for size in shape:
         if type(size) is not int or not 0 <= size < 1 << 40:
             raise WireError("a shape that cannot be")
         count *= size
-    raw = buffers[index]
-    if count * dtype.itemsize != len(raw):
-        raise WireError("a tensor whose bytes do not fit its shape")
-    if not count:
-        tensor = torch.empty(shape, dtype=dtype)
-    elif dtype == torch.bool:  # a bool made of other bytes than 0 and 1 compares as it likes
-        tensor = torch.frombuffer(bytearray(raw), dtype=torch.uint8).reshape(shape) != 0
-    else:
-        tensor = torch.frombuffer(bytearray(raw), dtype=dtype).reshape(shape)
-    if requires_grad is True and (dtype.is_floating_point or dtype.is_complex):
-        tensor.requires_grad_()
-    return tensor
+    return count
 
 
 # ---- frames -----------------------------------------------------------------------------
@@ -228,6 +263,8 @@ def receive(read: Callable[[int], bytes]) -> tuple[Any, list[bytes]]:
         body, sizes = header["body"], _list(header["sizes"])
     except (ValueError, KeyError, TypeError, RecursionError):
         raise WireError("a header that is not ours") from None
-    if any(type(size) is not int or size < 0 for size in sizes) or sum(sizes) > MAX_BYTES:
+    if len(sizes) > MAX_VALUES or any(type(size) is not int or size < 0 for size in sizes):
+        raise WireError("a header that is not ours")
+    if sum(sizes) > MAX_BYTES:
         raise WireError("more data than fits one answer")
     return body, [read(size) for size in sizes]

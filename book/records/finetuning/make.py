@@ -38,7 +38,7 @@ COMMANDS: dict[str, str] = {
             ("100", "--seeds 3 --examples 100 --epochs 15"),
             ("500", "--seeds 3 --examples 500 --epochs 8"),
             ("2000", "--seeds 3 --examples 2000 --epochs 4"),
-            ("all", "--seeds 2 --epochs 3"),
+            ("all", "--epochs 3"),
         )
         for who, model in (("mini", _MINI_EN), ("scratch", _NEW_EN))
     },
@@ -54,6 +54,7 @@ COMMANDS: dict[str, str] = {
     # Pairs and questions.
     "pairs-minilm": f"{_PAIRS} --model minilm",
     "pairs-mini": f"{_PAIRS} {_MINI_EN} {_MINI} {_QUIET}",
+    "questions-words": f"{_ASKED} --model baselines",
     "questions-minilm": f"{_ASKED} --model minilm --rate 1e-4 --epochs 2",
     "questions-mini": f"{_ASKED} {_MINI_EN} {_MINI} --epochs 2 {_QUIET}",
 }
