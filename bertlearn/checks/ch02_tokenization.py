@@ -1247,28 +1247,28 @@ def _ways(word: str, scores: Mapping[str, float]) -> list[list[str]]:
     return found
 
 
-def _way(word: str, scores: Mapping[str, float], value: Callable) -> list[str]:
-    return max(_ways(word, scores), key=value, default=[])
+def _best_way(ways: list[list[str]], value: Callable) -> list[str]:
+    return max(ways, key=value, default=[])
 
 
 def _likeliest(word: str, scores: Mapping[str, float]) -> list[str]:
-    return _way(word, scores, lambda way: sum(map(scores.__getitem__, way)))
+    return _best_way(_ways(word, scores), lambda way: sum(map(scores.__getitem__, way)))
 
 
 def _path_mistakes(word: str, scores: Mapping[str, float]) -> dict[str, Any]:
-    known = set(scores)
+    known, ways = set(scores), _ways(word, scores)
     return {
         "this is the longest match: a longer piece may be a very unlikely one": (
-            _longest(word, known) if _ways(word, scores) else None
+            _longest(word, known) if ways else None
         ),
         "this is the way with the fewest pieces: add up their log probabilities": (
-            _way(word, scores, lambda way: (-len(way), sum(map(scores.__getitem__, way))))
+            _best_way(ways, lambda way: (-len(way), sum(map(scores.__getitem__, way))))
         ),
         "this is the unlikeliest way: log probabilities are negative, the largest sum wins": (
-            _way(word, scores, lambda way: -sum(map(scores.__getitem__, way)))
+            _best_way(ways, lambda way: -sum(map(scores.__getitem__, way)))
         ),
         "this has the best average, not the best sum: more pieces must pay for themselves": (
-            _way(word, scores, lambda way: sum(map(scores.__getitem__, way)) / max(len(way), 1))
+            _best_way(ways, lambda way: sum(map(scores.__getitem__, way)) / max(len(way), 1))
         ),
         "a word that cannot be cut gives an empty list": ["[UNK]"],
     }
@@ -1305,7 +1305,7 @@ def _(t: Toolbox, best_path: Any) -> None:
         want = _likeliest(word, scores)
         mistakes = _path_mistakes(word, scores)
         several = [want, *list(mistakes.values())[:4]]
-        if done < 6 and len({tuple(way or "") for way in several}) < 5:
+        if done < 3 and len({tuple(way or "") for way in several}) < 5:
             continue
         done += 1
         got = best_path(word, dict(scores))
