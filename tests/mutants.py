@@ -28,7 +28,7 @@ from bertlearn.checks.core import Check, Result
 from bertlearn.grading import Limits, grade
 from bertlearn.grading.judge import questions
 from bertlearn.grading.notebook import Cell
-from bertlearn.grading.standins import Session
+from bertlearn.grading.standins import Past, Session
 from tests import known_right, known_wrong
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -108,7 +108,7 @@ def answers(chapter: str) -> Iterator[Verdict]:
     try:
         for check in questions(chapter):
             if check.forbids not in sessions:
-                sessions[check.forbids] = Session(cells, (), check.forbids, Limits(), {})
+                sessions[check.forbids] = Session(cells, (), check.forbids, Limits(), Past())
             session = sessions[check.forbids]
             session.begin(check.seconds)
             session.start()

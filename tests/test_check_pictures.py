@@ -18,7 +18,7 @@ from learners import NAME, cell_of, classroom, save, solved
 from nbclient import NotebookClient
 
 from bertlearn.checks import Check, find, run
-from bertlearn.checks.core import REGISTRY
+from bertlearn.checks.core import REGISTRY, Failed, Toolbox
 from bertlearn.checks.show import as_html
 from bertlearn.grading.road import source_of
 from bertlearn.progress import Progress
@@ -150,3 +150,15 @@ def test_in_jupyter_the_check_answers_with_a_picture_and_is_noted(tmp_path, monk
     records = Progress(room / "my").read()
     assert records["04.causal_mask"].points == 2 and records["04.causal_mask"].checks == 2
     assert records["04.attention_cost"].tried
+
+
+def test_sides_that_begin_alike_show_where_they_differ():
+    want = torch.zeros(2, 3, 4)
+    got = want.clone()
+    got[1, 2, 0] = 0.5
+    with pytest.raises(Failed) as raised:
+        Toolbox(0).close(got, want)
+    assert (raised.value.expected, raised.value.got) == ("[1, 2, 0] 0", "[1, 2, 0] 0.5")
+    with pytest.raises(Failed) as raised:
+        Toolbox(0).close(torch.tensor([1.0001]), torch.tensor([1.00005]), atol=0, rtol=0)
+    assert raised.value.expected != raised.value.got

@@ -22,12 +22,20 @@ from learners import command as run_command
 
 from bertlearn.grading import copies, watch
 from bertlearn.grading.errors import ExerciseError
+from bertlearn.grading.learner import plain_math
 from bertlearn.grading.notebook import read
-from bertlearn.grading.road import find_question, fingerprint, source_of
+from bertlearn.grading.road import (
+    exercises,
+    find_exercise,
+    find_question,
+    fingerprint,
+    source_of,
+)
 from bertlearn.grading.scripts import from_script, to_script
 from bertlearn.progress import Progress, Record
 
 QUESTIONS, POINTS = size()
+BUG = source_of(cell_of(exercise(), "04-multi-head-bug"))
 EXERCISES = sorted((ROOT / "exercises").glob("*.ipynb"))
 ANSWER = 'def causal_mask(attention_mask: Tensor) -> Tensor:\n    """Mine."""\n    return 1\n'
 
@@ -74,6 +82,11 @@ def test_start_says_what_to_do_next(room, command):
         assert line in out
     assert (room / "my" / NAME).read_bytes() == (room / "exercises" / NAME).read_bytes()
     assert (room / "my" / "progress.json").is_file()
+
+
+def test_the_book_shows_what_start_says(room, command):
+    said = command("start", "04")[1]
+    assert said.strip() in (ROOT / "book" / "howto.md").read_text("utf-8")
 
 
 def test_start_never_overwrites(mine, command):
@@ -252,6 +265,16 @@ def test_every_solution_can_be_shown_and_has_its_hints():
             from bertlearn.grading.learner import _solution
 
             assert "def " in _solution(ROOT, path.name, question)
+
+
+def test_hints_are_readable_in_a_terminal():
+    for number in exercises(ROOT):
+        for question in find_exercise(ROOT, number).questions:
+            for _, text in question.hints:
+                assert not set(r"\$") & set(plain_math(text)), question.id
+    assert plain_math(r"$\partial p_i / \partial s_j = p_i(\delta_{ij} - p_j)$") == (
+        "∂ p_i / ∂ s_j = p_i(δ_(ij) - p_j)"
+    )
 
 
 def test_progress_says_what_is_done_and_what_is_next(room, command):
@@ -527,7 +550,36 @@ def test_check_is_brief_and_notes_what_it_found(mine, command):
     assert command("solution", "causal_mask")[0] == 0
     assert command("solution", "softmax_backward")[0] == 1
     code, out, _ = command("check", "multi_head")
-    assert code == 0 and out.count("\n") == 1
+    assert code == 0 and out.count("\n") == 2 and "Next: 04.causal_mask" in out
+
+
+def test_a_bug_that_nobody_touched_is_not_given_away(mine, command):
+    out = command("check", "multi_head_bug")[1]
+    assert "0 / 3  the code is still as it was given" in out
+    assert "cuts across" not in out and "expected" not in out
+    answer(mine, "04-multi-head-bug", BUG.replace("mixed.view", "mixed.transpose(1, 2).reshape"))
+    out = command("check", "multi_head_bug")[1]
+    assert "the merge swaps axes, the split does not" in out and "expected" in out
+
+
+def test_each_command_says_what_is_next_when_all_is_done(mine, command):
+    save(mine, solved())
+    assert "Next: 04.softmax_backward" in command("check", "causal_mask")[1]
+    assert f"All points. On fresh numbers: bertlearn grade my/{NAME}" in command("check")[1]
+    following = "Next: nothing is left"  # the only exercise of this room
+    for words in (("hint",), ("progress",), ("grade", mine), ("check", "diagnose")):
+        assert following in command(*words)[1], words
+
+
+def test_the_next_exercise_is_the_one_that_follows_in_the_book(tmp_path, monkeypatch, command):
+    names = [f"{n}.ipynb" for n in ("02_tokenization", "04_attention", "05_encoder")]
+    monkeypatch.chdir(classroom(tmp_path, *names))
+    command("start", "04")
+    with Progress(tmp_path / "my").change() as records:
+        for one in find_exercise(tmp_path, "04").questions:
+            records[one.id] = Record(points=one.points, max=one.points)
+    assert "Next: bertlearn start 05" in command("hint")[1]
+    assert "Next: bertlearn start 02" in command("progress")[1]
 
 
 def test_check_without_a_copy_or_a_file(room, command):

@@ -22,7 +22,7 @@ from bertlearn.checks.core import Failed
 from bertlearn.checks.forbid import Forbid
 from bertlearn.grading import Limits
 from bertlearn.grading.notebook import Cell
-from bertlearn.grading.standins import Session
+from bertlearn.grading.standins import Past, Session
 from tests.known_wrong.ch92_own_masking import masked
 from tests.known_wrong.ch93_own_head import Pooled
 
@@ -78,7 +78,7 @@ exec(PIECES, names)
 @pytest.fixture(scope="module")
 def session() -> Iterator[Session]:
     """A worker with the pieces."""
-    one = Session([Cell(1, PIECES, PIECES)], (), (), Limits(), {})
+    one = Session([Cell(1, PIECES, PIECES)], (), (), Limits(), Past())
     one.begin(30)
     one.start()
     assert not one.errors
