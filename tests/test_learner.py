@@ -267,6 +267,23 @@ def test_every_solution_can_be_shown_and_has_its_hints():
             assert "def " in _solution(ROOT, path.name, question)
 
 
+def test_an_exercise_in_place_of_a_question(tmp_path, monkeypatch, command):
+    names = ("02_tokenization.ipynb", NAME, "91_own_attention.ipynb")
+    monkeypatch.chdir(classroom(tmp_path, *names))
+    assert "1 question, 10 points" in command("start", "91")[1]
+    command("start", "04")
+    assert "04.causal_mask: A mask" in command("hint", "04")[1]
+    with Progress(tmp_path / "my").change() as records:
+        records["04.causal_mask"] = Record(points=2, max=2)
+    assert "04.softmax_backward: The gradient" in command("hint", "attention")[1]
+    assert "91.block_attention: Attention" in command("hint", "91")[1]
+    assert "bertlearn check 91.block_attention" in command("solution", "91")[1]
+    code, _, err = command("reset", "04")
+    assert code == 1 and "04 is an exercise: say which question, one of 04.causal_mask" in err
+    code, _, err = command("hint", "zzz")
+    assert code == 1 and "name it with its chapter" in err and len(err) < 120
+
+
 def test_hints_are_readable_in_a_terminal():
     for number in exercises(ROOT):
         for question in find_exercise(ROOT, number).questions:
@@ -344,7 +361,9 @@ def test_jupytext_reads_the_script_as_the_same_notebook():
 def test_a_script_is_started_reset_and_read(room, command):
     code, out, _ = command("start", "04", "--script")
     mine = room / "my" / "04_attention.py"
-    assert code == 0 and "grade my/04_attention.py" in out
+    assert code == 0 and "grade my/04_attention.py" in out and "too:" not in out
+    assert "my/04_attention.py is there, too" in command("start", "04")[1]
+    (room / "my" / NAME).unlink()
     text = mine.read_text("utf-8")
     compile(text, "mine", "exec")
     stub = source_of(cell_of(exercise(), "04-causal-mask"))
@@ -600,6 +619,7 @@ def test_check_finds_a_copy_under_another_name(room, command):
 
 def test_an_older_copy_is_checked_and_told(room, command):
     save(room / "my" / NAME, worked_on())
+    assert "bertlearn start 04 --update keeps" in command("start", "04")[2]
     code, _, err = command("check", "multi_head")
     assert code == 1 and err.count("\n") == 1
     assert "is an older version of exercise 04: bertlearn start 04 --update keeps" in err

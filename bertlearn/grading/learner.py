@@ -22,6 +22,7 @@ from bertlearn.grading.road import (
     find_copy,
     find_exercise,
     find_exercises,
+    find_named,
     find_question,
     newest_copy,
     source_of,
@@ -39,6 +40,7 @@ __all__ = [
     "progress_command",
     "reset_command",
     "solution_command",
+    "tell_version",
 ]
 
 WIDTH = 88
@@ -77,9 +79,7 @@ def _target(what: str | None) -> tuple[Path, set[str] | None]:
     if path.suffix in (".ipynb", ".py") or path.is_file():
         return path, None
     root = find_exercises()
-    if what.isdigit() or any(
-        what in (file.stem, file.stem[3:]) for file in exercises(root).values()
-    ):
+    if what.isdigit() or find_named(root, what):
         return find_copy(root, find_exercise(root, what).number), None
     exercise, question = find_question(root, what)
     return find_copy(root, exercise.number), {question.id}
@@ -178,10 +178,10 @@ def _next(path: Path, report: Report) -> None:
         print(f"All points. On fresh numbers: bertlearn grade {shown}")
     else:
         _tell_following(path)
-    _tell_version(path)
+    tell_version(path)
 
 
-def _tell_version(path: Path) -> None:
+def tell_version(path: Path) -> None:
     """If a copy is of another version of its exercise: how to bring it up to date."""
     from bertlearn.grading.copies import is_old
 
@@ -202,7 +202,7 @@ def after_grading(path: Path, report: Report) -> None:
     _note(path, report)
     if _keeps_progress(path):
         _tell_following(path)
-    _tell_version(path)
+    tell_version(path)
 
 
 def _tell_following(path: Path) -> None:
@@ -240,7 +240,7 @@ def _watch(path: Path, only: set[str] | None) -> int:
             _tell(report.questions, _untouched(path, report.exercise))
             _note(path, report)
             known |= {q.id: (asked[q.id], q) for q in report.questions}
-            _total(known)
+            _total(known, path, only)
     except KeyboardInterrupt:
         print("\nStopped. bertlearn progress shows where you are.")
     return FULL
@@ -261,10 +261,14 @@ def _changed(
     return {name: text for name, text in now.items() if known.get(name, ("",))[0] != text}
 
 
-def _total(known: dict[str, tuple[str, Question]]) -> None:
+def _total(known: dict[str, tuple[str, Question]], path: Path, only: set[str] | None) -> None:
     questions = [question for _, question in known.values()]
     points, most = sum(q.points for q in questions), sum(q.max for q in questions)
-    print(f"{points:g} of {most:g} points\n", flush=True)
+    print(f"{points:g} of {most:g} points")
+    if points == most and only is None:
+        shown = shlex.quote(str(_shown(path)))
+        print(f"All points. On fresh numbers: Ctrl-C, then bertlearn grade {shown}")
+    print(flush=True)
 
 
 # ---- hint, solution, reset --------------------------------------------------------------
@@ -272,12 +276,17 @@ def hint_command(name: str | None, again: bool) -> int:
     """Give the next hint of a question, or those given so far once more."""
     root = find_exercises()
     progress, records = _progress(root)
-    if name is None:
-        question = _first_open(root, records)
-        if question is None:
+    exercise = find_named(root, name) if name else None
+    if exercise is not None:
+        rows = [(q, records.get(q.id)) for q in exercise.questions]
+        question = next((q for q, record in rows if not (record and record.done)), rows[0][0])
+    elif name is None:
+        found = _first_open(root, records)
+        if found is None:
             print("Every question of the exercise that you saved last has all its points.")
             print(f"Next: {_following(root, records, notebook.read(newest_copy(root)).exercise)}")
             return FULL
+        question = found
     else:
         question = find_question(root, name)[1]
     from bertlearn.progress import Record
@@ -416,7 +425,7 @@ def reset_command(name: str, file: Path | None) -> int:
     print(f"{question.id} in {_shown(path)} is as it was given.")
     if kept is not None:
         print(f"What stood there is in {_shown(kept)}.")
-    print("If the notebook is open: reload it from the disk before you save it.")
+    print("If the file is open: reload it from the disk before you save it.")
     return FULL
 
 
