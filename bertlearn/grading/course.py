@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from bertlearn.grading.errors import ExerciseError
-from bertlearn.grading.exercises import find_exercises
+from bertlearn.grading.road import find_exercises
 
 __all__ = ["make"]
 

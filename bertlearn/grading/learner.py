@@ -120,7 +120,8 @@ def _tell(questions: Iterable[Question], untouched: set[str]) -> None:
         lost = next((part for part in question.parts if not part["ok"]), None)
         said = question.reason or (lost["message"] if lost else "all points")
         if lost and question.id in untouched and not question.reason:
-            lost, said = None, lost["message"] if lost["message"] == UNWRITTEN else UNTOUCHED
+            said = UNWRITTEN if lost["message"] == UNWRITTEN else UNTOUCHED
+            lost = None
         score = f"{question.points:g} / {question.max:g}"
         lines = textwrap.wrap(said, max(40, WIDTH - width - 12)) or [""]
         _say(f"{question.id:{width}}  {score:>7}  {lines[0]}")
