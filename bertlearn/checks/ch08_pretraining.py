@@ -1195,8 +1195,16 @@ def _torchs_adamw(weight: Tensor, grad: Tensor, m: Tensor, v: Tensor, step: Tens
     """A step of torch's AdamW in place, as a function: its class imports a compiler (seconds)."""
     from torch.optim.adamw import adamw
 
-    kinds = dict.fromkeys(("capturable", "differentiable", "foreach", "fused"), False)
-    sizes = {"beta1": 0.9, "beta2": 0.999, "lr": 0.05, "weight_decay": 0.2, "eps": 1e-6}
+    kinds: dict[str, Any] = dict.fromkeys(
+        ("capturable", "differentiable", "foreach", "fused"), False
+    )
+    sizes: dict[str, Any] = {
+        "beta1": 0.9,
+        "beta2": 0.999,
+        "lr": 0.05,
+        "weight_decay": 0.2,
+        "eps": 1e-6,
+    }
     adamw([weight], [grad], [m], [v], [], [step], **kinds, **sizes, amsgrad=False, maximize=False)
 
 
