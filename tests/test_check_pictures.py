@@ -152,10 +152,13 @@ def test_in_jupyter_the_check_answers_with_a_picture_and_is_noted(tmp_path, monk
     assert records["04.attention_cost"].tried
 
 
-def test_where_both_sides_look_alike_the_first_difference_is_shown():
-    want = torch.arange(12.0).view(3, 4)
+def test_sides_that_begin_alike_show_where_they_differ():
+    want = torch.zeros(2, 3, 4)
     got = want.clone()
-    got[2, 1] = 9.5
-    with pytest.raises(Failed) as failed:
-        Toolbox(0).close(got, want, "the result")
-    assert (failed.value.expected, failed.value.got) == ("[2, 1] 9", "[2, 1] 9.5")
+    got[1, 2, 0] = 0.5
+    with pytest.raises(Failed) as raised:
+        Toolbox(0).close(got, want)
+    assert (raised.value.expected, raised.value.got) == ("[1, 2, 0] 0", "[1, 2, 0] 0.5")
+    with pytest.raises(Failed) as raised:
+        Toolbox(0).close(torch.tensor([1.0001]), torch.tensor([1.00005]), atol=0, rtol=0)
+    assert raised.value.expected != raised.value.got

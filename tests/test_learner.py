@@ -22,12 +22,20 @@ from learners import command as run_command
 
 from bertlearn.grading import copies, watch
 from bertlearn.grading.errors import ExerciseError
+from bertlearn.grading.learner import plain_math
 from bertlearn.grading.notebook import read
-from bertlearn.grading.road import find_question, fingerprint, source_of
+from bertlearn.grading.road import (
+    exercises,
+    find_exercise,
+    find_question,
+    fingerprint,
+    source_of,
+)
 from bertlearn.grading.scripts import from_script, to_script
 from bertlearn.progress import Progress, Record
 
 QUESTIONS, POINTS = size()
+BUG = source_of(cell_of(exercise(), "04-multi-head-bug"))
 EXERCISES = sorted((ROOT / "exercises").glob("*.ipynb"))
 ANSWER = 'def causal_mask(attention_mask: Tensor) -> Tensor:\n    """Mine."""\n    return 1\n'
 
@@ -74,6 +82,11 @@ def test_start_says_what_to_do_next(room, command):
         assert line in out
     assert (room / "my" / NAME).read_bytes() == (room / "exercises" / NAME).read_bytes()
     assert (room / "my" / "progress.json").is_file()
+
+
+def test_the_book_shows_what_start_says(room, command):
+    said = command("start", "04")[1]
+    assert said.strip() in (ROOT / "book" / "howto.md").read_text("utf-8")
 
 
 def test_start_never_overwrites(mine, command):
@@ -254,6 +267,33 @@ def test_every_solution_can_be_shown_and_has_its_hints():
             assert "def " in _solution(ROOT, path.name, question)
 
 
+def test_an_exercise_in_place_of_a_question(tmp_path, monkeypatch, command):
+    names = ("02_tokenization.ipynb", NAME, "91_own_attention.ipynb")
+    monkeypatch.chdir(classroom(tmp_path, *names))
+    assert "1 question, 10 points" in command("start", "91")[1]
+    command("start", "04")
+    assert "04.causal_mask: A mask" in command("hint", "04")[1]
+    with Progress(tmp_path / "my").change() as records:
+        records["04.causal_mask"] = Record(points=2, max=2)
+    assert "04.softmax_backward: The gradient" in command("hint", "attention")[1]
+    assert "91.block_attention: Attention" in command("hint", "91")[1]
+    assert "bertlearn check 91.block_attention" in command("solution", "91")[1]
+    code, _, err = command("reset", "04")
+    assert code == 1 and "04 is an exercise: say which question, one of 04.causal_mask" in err
+    code, _, err = command("hint", "zzz")
+    assert code == 1 and "name it with its chapter" in err and len(err) < 120
+
+
+def test_hints_are_readable_in_a_terminal():
+    for number in exercises(ROOT):
+        for question in find_exercise(ROOT, number).questions:
+            for _, text in question.hints:
+                assert not set(r"\$") & set(plain_math(text)), question.id
+    assert plain_math(r"$\partial p_i / \partial s_j = p_i(\delta_{ij} - p_j)$") == (
+        "∂ p_i / ∂ s_j = p_i(δ_(ij) - p_j)"
+    )
+
+
 def test_progress_says_what_is_done_and_what_is_next(room, command):
     code, out, _ = command("progress")
     assert code == 0 and f"0 of {QUESTIONS}" in out and "not started" in out
@@ -321,7 +361,9 @@ def test_jupytext_reads_the_script_as_the_same_notebook():
 def test_a_script_is_started_reset_and_read(room, command):
     code, out, _ = command("start", "04", "--script")
     mine = room / "my" / "04_attention.py"
-    assert code == 0 and "grade my/04_attention.py" in out
+    assert code == 0 and "grade my/04_attention.py" in out and "too:" not in out
+    assert "my/04_attention.py is there, too" in command("start", "04")[1]
+    (room / "my" / NAME).unlink()
     text = mine.read_text("utf-8")
     compile(text, "mine", "exec")
     stub = source_of(cell_of(exercise(), "04-causal-mask"))
@@ -527,7 +569,36 @@ def test_check_is_brief_and_notes_what_it_found(mine, command):
     assert command("solution", "causal_mask")[0] == 0
     assert command("solution", "softmax_backward")[0] == 1
     code, out, _ = command("check", "multi_head")
-    assert code == 0 and out.count("\n") == 1
+    assert code == 0 and out.count("\n") == 2 and "Next: 04.causal_mask" in out
+
+
+def test_a_bug_that_nobody_touched_is_not_given_away(mine, command):
+    out = command("check", "multi_head_bug")[1]
+    assert "0 / 3  the code is still as it was given" in out
+    assert "cuts across" not in out and "expected" not in out
+    answer(mine, "04-multi-head-bug", BUG.replace("mixed.view", "mixed.transpose(1, 2).reshape"))
+    out = command("check", "multi_head_bug")[1]
+    assert "the merge swaps axes, the split does not" in out and "expected" in out
+
+
+def test_each_command_says_what_is_next_when_all_is_done(mine, command):
+    save(mine, solved())
+    assert "Next: 04.softmax_backward" in command("check", "causal_mask")[1]
+    assert f"All points. On fresh numbers: bertlearn grade my/{NAME}" in command("check")[1]
+    following = "Next: nothing is left"  # the only exercise of this room
+    for words in (("hint",), ("progress",), ("grade", mine), ("check", "diagnose")):
+        assert following in command(*words)[1], words
+
+
+def test_the_next_exercise_is_the_one_that_follows_in_the_book(tmp_path, monkeypatch, command):
+    names = [f"{n}.ipynb" for n in ("02_tokenization", "04_attention", "05_encoder")]
+    monkeypatch.chdir(classroom(tmp_path, *names))
+    command("start", "04")
+    with Progress(tmp_path / "my").change() as records:
+        for one in find_exercise(tmp_path, "04").questions:
+            records[one.id] = Record(points=one.points, max=one.points)
+    assert "Next: bertlearn start 05" in command("hint")[1]
+    assert "Next: bertlearn start 02" in command("progress")[1]
 
 
 def test_check_without_a_copy_or_a_file(room, command):
@@ -548,6 +619,7 @@ def test_check_finds_a_copy_under_another_name(room, command):
 
 def test_an_older_copy_is_checked_and_told(room, command):
     save(room / "my" / NAME, worked_on())
+    assert "bertlearn start 04 --update keeps" in command("start", "04")[2]
     code, _, err = command("check", "multi_head")
     assert code == 1 and err.count("\n") == 1
     assert "is an older version of exercise 04: bertlearn start 04 --update keeps" in err

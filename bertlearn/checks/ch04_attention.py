@@ -348,7 +348,7 @@ backward = Check(
 def _through_softmax(scores: Tensor, upstream: Tensor) -> tuple[Tensor, Tensor]:
     scores = scores.clone().requires_grad_()
     weights = scores.softmax(-1)
-    (grad,) = torch.autograd.grad(weights, scores, upstream)
+    (grad,) = torch.autograd.grad((weights * upstream).sum(), scores)
     return weights.detach(), grad
 
 

@@ -1213,7 +1213,7 @@ def _norm_gradients(x: Tensor, gain: Tensor, upstream: Tensor, eps: float) -> li
     leaves = [x.clone().requires_grad_(), gain.clone().requires_grad_()]
     shift = torch.zeros_like(gain, requires_grad=True)
     out = F.layer_norm(leaves[0], x.shape[-1:], leaves[1], shift, eps)
-    return list(torch.autograd.grad(out, [*leaves, shift], upstream))
+    return list(torch.autograd.grad((out * upstream).sum(), [*leaves, shift]))
 
 
 def _norm_slips(x: Tensor, gain: Tensor, upstream: Tensor, eps: float) -> dict[str, Tensor]:

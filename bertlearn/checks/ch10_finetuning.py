@@ -1554,13 +1554,15 @@ def _path(scores: Tensor, allowed: Tensor, first: Tensor, kind: str = "") -> lis
             path.append(int(scores[i].masked_fill(~fits, -math.inf).argmax()))
         return path
     best, found = -math.inf, [0] * n
+    rows = scores.tolist()
+    follows, begins = (allowed.T if kind == "turned" else allowed).tolist(), first.tolist()
     for tried in itertools.product(range(labels), repeat=n):
-        if kind != "start" and not first[tried[0]]:
+        if kind != "start" and not begins[tried[0]]:
             continue
         steps = zip(tried, tried[1:], strict=False)
-        if not all((allowed.T if kind == "turned" else allowed)[a, b] for a, b in steps):
+        if not all(follows[a][b] for a, b in steps):
             continue
-        total = sum(float(scores[i, tag]) for i, tag in enumerate(tried))
+        total = sum(row[tag] for row, tag in zip(rows, tried, strict=True))
         if total > best:
             best, found = total, list(tried)
     return found

@@ -219,7 +219,7 @@ class Toolbox:
             self.tensor(got, shape=want.shape, name=name)
         if _near(got, want, atol, rtol):
             return
-        sides: dict[str, Any] = _sides(want, got, atol, rtol)
+        sides = _sides(want, got, atol, rtol)
         sides["picture"] = (want.detach(), got.detach())
         for message, wrong in suspects.items():
             wrong = _as_tensor(wrong)
@@ -552,7 +552,7 @@ def _brief(x: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _sides(want: Tensor, got: Tensor, atol: float, rtol: float) -> dict[str, str]:
+def _sides(want: Tensor, got: Tensor, atol: float, rtol: float) -> dict[str, Any]:
     """Both in a few characters; if these look the same, the first place where the two differ."""
     expected, came = _brief(want), _brief(got)
     if expected == came:

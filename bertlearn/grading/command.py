@@ -116,6 +116,7 @@ def _say(text: str) -> None:
 def start_command(chapter: str | None, script: bool = False, update: bool = False) -> int:
     """Copy an exercise for the learner, bring a copy up to date, or list what there is."""
     from bertlearn.grading.copies import start
+    from bertlearn.grading.learner import tell_version
     from bertlearn.grading.road import exercises, find_exercise, find_exercises
 
     root = find_exercises()
@@ -135,11 +136,17 @@ def start_command(chapter: str | None, script: bool = False, update: bool = Fals
     if new:
         _begin_progress(file.parent)
         points, minutes = sum(q.points for q in asked), sum(q.minutes for q in asked)
-        sizes = f"{len(asked)} questions, {points:g} points, about {minutes} minutes"
+        many = "questions" if len(asked) > 1 else "question"
+        sizes = f"{len(asked)} {many}, {points:g} points, about {minutes} minutes"
         print(f"{_shown(file)} is yours to work on: {sizes}.")
     else:
         print(f"{_shown(file)} is there already: left as it is.")
+    other = file.with_suffix(".ipynb" if script else ".py")
+    if other.exists():
+        print(f"{_shown(other)} is there, too: bertlearn check takes the one that you saved last.")
     _tell_road(file, asked[0].id if asked else "")
+    if not new:
+        tell_version(file)
     return 0
 
 
@@ -196,7 +203,7 @@ def _update_command(chapter: str) -> int:
     if done.own:
         print(f"  your own cells {done.own}, kept")
     print(f"  as it was      {_shown(done.kept)}")
-    print("If the notebook is open: reload it from the disk before you save it.")
+    print("If the file is open: reload it from the disk before you save it.")
     return 0
 
 

@@ -22,6 +22,7 @@ from bertlearn.grading.road import (
     find_copy,
     find_exercise,
     find_exercises,
+    find_named,
     find_question,
     newest_copy,
     source_of,
@@ -35,12 +36,15 @@ __all__ = [
     "after_grading",
     "check_command",
     "hint_command",
+    "plain_math",
     "progress_command",
     "reset_command",
     "solution_command",
+    "tell_version",
 ]
 
 WIDTH = 88
+UNTOUCHED = "the code is still as it was given: find what is wrong with it"
 
 
 # ---- check ------------------------------------------------------------------------------
@@ -75,9 +79,7 @@ def _target(what: str | None) -> tuple[Path, set[str] | None]:
     if path.suffix in (".ipynb", ".py") or path.is_file():
         return path, None
     root = find_exercises()
-    if what.isdigit() or any(
-        what in (file.stem, file.stem[3:]) for file in exercises(root).values()
-    ):
+    if what.isdigit() or find_named(root, what):
         return find_copy(root, find_exercise(root, what).number), None
     exercise, question = find_question(root, what)
     return find_copy(root, exercise.number), {question.id}
@@ -87,19 +89,39 @@ def _check(path: Path, only: set[str] | None) -> int:
     from bertlearn.grading.judge import grade
 
     report = grade(path, seed=0, only=only)
-    _tell(report.questions, path)
+    _tell(report.questions, _untouched(path, report.exercise))
     _note(path, report)
     _next(path, report)
     return FULL if report.full else LESS
 
 
-def _tell(questions: Iterable[Question], path: Path) -> None:
-    """A line for each question, and the first thing that is wrong with it."""
+def _untouched(path: Path, chapter: str) -> set[str]:
+    """The questions whose answers are still what was given."""
+    from bertlearn.grading.copies import answer_of, is_written
+
+    with contextlib.suppress(ExerciseError, NotebookError):
+        told = notebook.content(path)
+        asked = find_exercise(find_exercises(path.absolute().parent), chapter).questions
+        answers = {question.id: (answer_of(told, question), question) for question in asked}
+        return {name for name, (text, q) in answers.items() if text and not is_written(text, q)}
+    return set()
+
+
+def _tell(questions: Iterable[Question], untouched: set[str]) -> None:
+    """A line for each question, and the first thing that is wrong with it.
+
+    What is wrong with code that nobody has touched is not told: in a bug hunt it is the answer.
+    """
+    from bertlearn.checks.core import UNWRITTEN
+
     questions = list(questions)
     width = max(len(question.id) for question in questions)
     for question in questions:
         lost = next((part for part in question.parts if not part["ok"]), None)
         said = question.reason or (lost["message"] if lost else "all points")
+        if lost and question.id in untouched and not question.reason:
+            said = UNWRITTEN if lost["message"] == UNWRITTEN else UNTOUCHED
+            lost = None
         score = f"{question.points:g} / {question.max:g}"
         lines = textwrap.wrap(said, max(40, WIDTH - width - 12)) or [""]
         _say(f"{question.id:{width}}  {score:>7}  {lines[0]}")
@@ -155,10 +177,12 @@ def _next(path: Path, report: Report) -> None:
         print(f"Stuck? bertlearn hint {missing[0].id}")
     elif len(report.questions) > 1:
         print(f"All points. On fresh numbers: bertlearn grade {shown}")
-    _tell_version(path)
+    else:
+        _tell_following(path)
+    tell_version(path)
 
 
-def _tell_version(path: Path) -> None:
+def tell_version(path: Path) -> None:
     """If a copy is of another version of its exercise: how to bring it up to date."""
     from bertlearn.grading.copies import is_old
 
@@ -177,7 +201,19 @@ def _tell_version(path: Path) -> None:
 def after_grading(path: Path, report: Report) -> None:
     """What `grade` does for a learner's copy beyond its report."""
     _note(path, report)
-    _tell_version(path)
+    if _keeps_progress(path):
+        _tell_following(path)
+    tell_version(path)
+
+
+def _tell_following(path: Path) -> None:
+    """What comes after this, by what the copy's folder has noted."""
+    from bertlearn.progress import Progress, ProgressError
+
+    with contextlib.suppress(ExerciseError, NotebookError, ProgressError):
+        root = find_exercises(path.absolute().parent)
+        records = Progress(path.absolute().parent).read()
+        print(f"Next: {_following(root, records, notebook.read(path).exercise)}")
 
 
 # ---- check --watch ----------------------------------------------------------------------
@@ -202,10 +238,10 @@ def _watch(path: Path, only: set[str] | None) -> int:
                 print(f"bertlearn: {error}", file=sys.stderr, flush=True)
                 continue
             print(f"{time.strftime('%H:%M:%S')}  {_shown(path)}")
-            _tell(report.questions, path)
+            _tell(report.questions, _untouched(path, report.exercise))
             _note(path, report)
             known |= {q.id: (asked[q.id], q) for q in report.questions}
-            _total(known)
+            _total(known, path, only)
     except KeyboardInterrupt:
         print("\nStopped. bertlearn progress shows where you are.")
     return FULL
@@ -226,10 +262,14 @@ def _changed(
     return {name: text for name, text in now.items() if known.get(name, ("",))[0] != text}
 
 
-def _total(known: dict[str, tuple[str, Question]]) -> None:
+def _total(known: dict[str, tuple[str, Question]], path: Path, only: set[str] | None) -> None:
     questions = [question for _, question in known.values()]
     points, most = sum(q.points for q in questions), sum(q.max for q in questions)
-    print(f"{points:g} of {most:g} points\n", flush=True)
+    print(f"{points:g} of {most:g} points")
+    if points == most and only is None:
+        shown = shlex.quote(str(_shown(path)))
+        print(f"All points. On fresh numbers: Ctrl-C, then bertlearn grade {shown}")
+    print(flush=True)
 
 
 # ---- hint, solution, reset --------------------------------------------------------------
@@ -237,11 +277,17 @@ def hint_command(name: str | None, again: bool) -> int:
     """Give the next hint of a question, or those given so far once more."""
     root = find_exercises()
     progress, records = _progress(root)
-    if name is None:
-        question = _first_open(root, records)
-        if question is None:
-            print("Every question that you have started has all its points.")
+    exercise = find_named(root, name) if name else None
+    if exercise is not None:
+        rows = [(q, records.get(q.id)) for q in exercise.questions]
+        question = next((q for q, record in rows if not (record and record.done)), rows[0][0])
+    elif name is None:
+        found = _first_open(root, records)
+        if found is None:
+            print("Every question of the exercise that you saved last has all its points.")
+            print(f"Next: {_following(root, records, notebook.read(newest_copy(root)).exercise)}")
             return FULL
+        question = found
     else:
         question = find_question(root, name)[1]
     from bertlearn.progress import Record
@@ -258,7 +304,8 @@ def hint_command(name: str | None, again: bool) -> int:
     print(f"{question.id}: {question.title}")
     for number in shown:
         title, text = question.hints[number]
-        print(f"\n{title} ({number + 1} of {total})\n{textwrap.indent(text, '  ')}")
+        print(f"\n{title} ({number + 1} of {total})")
+        _say(textwrap.indent(plain_math(text), "  "))
     if not shown:
         print("\nNo hint has been given yet." if total else "\nThis question has no hints.")
     if given < total:
@@ -266,6 +313,26 @@ def hint_command(name: str | None, again: bool) -> int:
     else:
         print(f"\nThere are no more hints. After a try: bertlearn solution {question.id}")
     return FULL
+
+
+SIGNS = {"partial": "∂", "delta": "δ", "omega": "ω", "alpha": "α", "sum": "Σ", "infty": "∞"}
+SIGNS |= {"cdot": "·", "approx": "≈"}
+
+
+def plain_math(text: str) -> str:
+    """A text whose formulas (``$...$``) are written as one reads them in a terminal."""
+
+    def formula(found: re.Match[str]) -> str:
+        told = re.sub(r"\\(begin|end)\{pmatrix\}", lambda m: "[]"[m[1] == "end"], found[1])
+        told = told.replace(r"\\", ";").replace(" &", ",").replace(r"\,", " ")
+        told = re.sub(r"\\hat ?(\w)", "\\1\N{COMBINING CIRCUMFLEX ACCENT}", told)
+        told = re.sub(r"\\tfrac(\d)(\d)", r"\1/\2", told)
+        told = re.sub(r"\\sqrt\{([^{}]*)\}", r"√(\1)", told)
+        told = re.sub(r"\\text\{([^{}]*)\}", r"\1", told)
+        told = re.sub(r"([_^])\{(\w)\}", r"\1\2", re.sub(r"([_^])\{([^{}]*)\}", r"\1(\2)", told))
+        return re.sub(r"\\([a-z]+)", lambda m: SIGNS.get(m[1], m[1]), told)
+
+    return re.sub(r"\$([^$\n]+(?:\n[^$\n]+)?)\$", formula, text)
 
 
 def _first_open(root: Path, records: dict[str, Record]) -> QuestionText | None:
@@ -359,7 +426,7 @@ def reset_command(name: str, file: Path | None) -> int:
     print(f"{question.id} in {_shown(path)} is as it was given.")
     if kept is not None:
         print(f"What stood there is in {_shown(kept)}.")
-    print("If the notebook is open: reload it from the disk before you save it.")
+    print("If the file is open: reload it from the disk before you save it.")
     return FULL
 
 
@@ -369,7 +436,6 @@ def progress_command() -> int:
     root = find_exercises()
     _, records = _progress(root)
     total = [0, 0, 0.0, 0.0]
-    following = ""
     for number in exercises(root):
         exercise = find_exercise(root, number)
         rows = [(question, records.get(question.id)) for question in exercise.questions]
@@ -379,17 +445,29 @@ def progress_command() -> int:
         most = sum(question.points for question, _ in rows)
         topic = exercise.path.stem[3:].replace("_", " ")
         print(
-            f"{number}  {topic:<20}{done:>3} of {len(rows):<3}{points:>6g} of {most:<4g}"
-            + ("" if started else "  not started")
+            f"{number}  {topic:<20}{done:>3} of {len(rows):<3}{points:>6g} of "
+            + (f"{most:g}" if started else f"{most:<4g}  not started")
         )
         if started:
             _rows(rows)
-            if not following:
-                following = next((_advice(q) for q, r in rows if not (r and r.done)), "")
         total = [a + b for a, b in zip(total, (done, len(rows), points, most), strict=True)]
     print(f"\n{total[0]:g} of {total[1]:g} questions, {total[2]:g} of {total[3]:g} points.")
-    print(f"Next: {following or _unstarted(root)}")
+    print(f"Next: {_following(root, records)}")
     return FULL
+
+
+def _following(root: Path, records: dict[str, Record], chapter: str = "") -> str:
+    """The first question that lacks points, in this chapter, else in those that are started; else
+    the first exercise that is not started."""
+    numbers = sorted(exercises(root), key=lambda number: number != chapter)
+    for number in numbers:
+        asked = find_exercise(root, number).questions
+        if not any(question.id in records for question in asked) and not _started(root, number):
+            continue
+        for question in asked:
+            if question.id not in records or not records[question.id].done:
+                return _advice(question)
+    return _unstarted(root, chapter)
 
 
 def _rows(rows: list[tuple[QuestionText, Record | None]]) -> None:
@@ -416,8 +494,11 @@ def _started(root: Path, number: str) -> bool:
     return False
 
 
-def _unstarted(root: Path) -> str:
-    for number in exercises(root):
+def _unstarted(root: Path, chapter: str = "") -> str:
+    """The next exercise of the book that is not started, first those after this chapter."""
+    numbers = list(exercises(root))
+    at = numbers.index(chapter) if chapter in numbers else 0
+    for number in numbers[at:] + numbers[:at]:
         if not _started(root, number):
             return f"bertlearn start {number}"
     return "nothing is left. Every exercise has all its points"

@@ -26,6 +26,7 @@ __all__ = [
     "find_copy",
     "find_exercise",
     "find_exercises",
+    "find_named",
     "find_question",
     "fingerprint",
     "newest_copy",
@@ -134,6 +135,17 @@ def find_exercise(root: Path, chapter: str) -> Exercise:
     return _read(found[wanted])
 
 
+def find_named(root: Path, name: str) -> Exercise | None:
+    """The exercise that a name is of, as in `find_exercise`; None if it is of none, as that of a
+    question ("04.causal_mask")."""
+    if Path(name).suffix not in ("", ".ipynb", ".py"):
+        return None
+    try:
+        return find_exercise(root, name)
+    except ExerciseError:
+        return None
+
+
 def _read(path: Path) -> Exercise:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -176,11 +188,17 @@ def _question(number: str, text: str, stub: dict[str, Any], check: dict[str, Any
 
 
 def find_question(root: Path, name: str) -> tuple[Exercise, QuestionText]:
-    """A question by its id, "04.causal_mask", or by its name alone where that is unique.
+    """A question by its id, "04.causal_mask", or by its name alone where that is unique, or by its
+    exercise ("91") if that has one only.
 
     Raises:
         ExerciseError: if there is none or more than one; says which may be meant.
     """
+    if named := find_named(root, name.strip()):
+        if len(named.questions) == 1:
+            return named, named.questions[0]
+        ids = ", ".join(question.id for question in named.questions)
+        raise ExerciseError(f"{name} is an exercise: say which question, one of {ids}")
     wanted = re.sub(r"^(?:check_)?(\d\d)[_.](?=\w)", r"\1.", name.strip())
     if re.match(r"\d\.(?=\w)", wanted):
         wanted = "0" + wanted
@@ -194,7 +212,12 @@ def find_question(root: Path, name: str) -> tuple[Exercise, QuestionText]:
     names = {**{one[3:]: one for one in known}, **{one: one for one in known}}
     close = difflib.get_close_matches(wanted, names, 3, 0.6)
     near = dict.fromkeys(names[one] for one in close)
-    what = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
+    if near:
+        what = f"did you mean {' or '.join(near)}?"
+    elif len(chapters) == 1:
+        what = f"there are {', '.join(known)}"
+    else:
+        what = f"name it with its chapter, as in {next(iter(known), '04.causal_mask')}"
     raise ExerciseError(f"there is no question {name}: {what}")
 
 
