@@ -22,6 +22,7 @@ import ctypes
 import importlib
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -191,15 +192,24 @@ class Nbgrader:
         return float(found or 0)
 
 
+def without_libraries(text: str) -> str:
+    """A traceback without the source lines of libraries, and without where they are installed."""
+    kept, foreign = [], False
+    for line in text.split("\n"):
+        if re.match(r"\s*File ", line):
+            foreign = "site-packages" in line or "/lib/python" in line
+        if not (foreign and re.match(r"(-+>)?\s*\d+( |$)", line)):
+            kept.append(line)
+    return re.sub(r"/[^\s\"']*/(site-packages|lib/python[\d.]+)/", r"\1/", "\n".join(kept))
+
+
 def _traceback(file: Path) -> str:
     """The end of the first error in a graded notebook, without colors."""
-    import re
-
     for cell in json.loads(file.read_text("utf-8"))["cells"]:
         for output in cell.get("outputs", []):
             if output["output_type"] == "error":
                 text = "\n".join(output["traceback"])
-                return re.sub(r"\x1b\[[\d;]*m", "", text)
+                return without_libraries(re.sub(r"\x1b\[[\d;]*m", "", text))
     return ""
 
 
