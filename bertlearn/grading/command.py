@@ -6,9 +6,13 @@ import shlex
 import sys
 import traceback
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bertlearn.grading.errors import NotebookError, SandboxError, SubmissionsError
 from bertlearn.grading.folders import DISK_FULL, disk_full
+
+if TYPE_CHECKING:
+    from bertlearn.progress import Progress
 
 __all__ = ["build_command", "course_command", "folder_command", "grade_command", "start_command"]
 
@@ -35,12 +39,9 @@ def grade_command(
             print(f"bertlearn: there is no folder {file.parent} for the report", file=sys.stderr)
             return UNREADABLE
     try:
-        from bertlearn.grading.isolation import NO_SANDBOX, choose
         from bertlearn.grading.processes import starter
 
-        kind = choose(sandbox)
-        if kind == "none":
-            print(f"bertlearn: {NO_SANDBOX}", file=sys.stderr)
+        kind = _choose(sandbox)
         starter(kind)  # its import of torch and ours run side by side
         from bertlearn.grading.client import Limits
         from bertlearn.grading.judge import grade
@@ -86,7 +87,6 @@ def folder_command(
         as `batch.grade_folder`; 2 if the folder or the places for the results will not do.
     """
     from bertlearn.grading.batch import grade_folder
-    from bertlearn.grading.isolation import NO_SANDBOX, choose
 
     try:
         if csv is None:
@@ -98,13 +98,22 @@ def folder_command(
             raise SubmissionsError(
                 "--json and --html are for one notebook: --feedback DIR makes a page for each"
             )
-        if choose(sandbox) == "none":
-            print(f"bertlearn: {NO_SANDBOX}", file=sys.stderr)
+        _choose(sandbox)
         limits = {} if sandbox == "auto" else {"sandbox": sandbox}
         return grade_folder(folder, csv, feedback, jobs, seed, limits)
     except (SubmissionsError, SandboxError) as error:
         print(f"bertlearn: {error}", file=sys.stderr)
         return UNREADABLE
+
+
+def _choose(sandbox: str) -> str:
+    """The sandbox to use, as `isolation.choose`; where there is none, that is said."""
+    from bertlearn.grading.isolation import NO_SANDBOX, choose
+
+    kind = choose(sandbox)
+    if kind == "none":
+        print(f"bertlearn: {NO_SANDBOX}", file=sys.stderr)
+    return kind
 
 
 def _say(text: str) -> None:
@@ -175,6 +184,11 @@ def _begin_progress(folder: Path) -> None:
             pass
     except ProgressError as error:
         print(f"bertlearn: {error}", file=sys.stderr)
+    _tell_notes(progress)
+
+
+def _tell_notes(progress: Progress) -> None:
+    """What was found wrong with progress.json, and mended."""
     for said in progress.notes:
         print(f"bertlearn: {said}", file=sys.stderr)
 

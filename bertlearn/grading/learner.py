@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bertlearn.grading import notebook
-from bertlearn.grading.command import BROKEN, FULL, LESS, UNREADABLE, _say, _shown
+from bertlearn.grading.command import BROKEN, FULL, LESS, UNREADABLE, _say, _shown, _tell_notes
 from bertlearn.grading.errors import ExerciseError, NotebookError
 from bertlearn.grading.road import (
     QuestionText,
@@ -89,25 +89,25 @@ def _check(path: Path, only: set[str] | None) -> int:
     from bertlearn.grading.judge import grade
 
     report = grade(path, seed=0, only=only)
-    _tell(report.questions, _untouched(path, report.exercise))
-    _note(path, report)
+    answers = _answers(path, report.exercise)
+    _tell(report.questions, answers)
+    _note(path, report, answers)
     _next(path, report)
     return FULL if report.full else LESS
 
 
-def _untouched(path: Path, chapter: str) -> set[str]:
-    """The questions whose answers are still what was given."""
+def _answers(path: Path, chapter: str) -> dict[str, tuple[str, bool]]:
+    """For each question the answer that counts, and whether it is more than what was given."""
     from bertlearn.grading.copies import answer_of, is_written
 
     with contextlib.suppress(ExerciseError, NotebookError):
         told = notebook.content(path)
         asked = find_exercise(find_exercises(path.absolute().parent), chapter).questions
-        answers = {question.id: (answer_of(told, question), question) for question in asked}
-        return {name for name, (text, q) in answers.items() if text and not is_written(text, q)}
-    return set()
+        return {q.id: (text := answer_of(told, q), is_written(text, q)) for q in asked}
+    return {}
 
 
-def _tell(questions: Iterable[Question], untouched: set[str]) -> None:
+def _tell(questions: Iterable[Question], answers: dict[str, tuple[str, bool]]) -> None:
     """A line for each question, and the first thing that is wrong with it.
 
     What is wrong with code that nobody has touched is not told: in a bug hunt it is the answer.
@@ -119,7 +119,8 @@ def _tell(questions: Iterable[Question], untouched: set[str]) -> None:
     for question in questions:
         lost = next((part for part in question.parts if not part["ok"]), None)
         said = question.reason or (lost["message"] if lost else "all points")
-        if lost and question.id in untouched and not question.reason:
+        text, written = answers.get(question.id, ("", True))
+        if lost and text and not written and not question.reason:
             said = UNWRITTEN if lost["message"] == UNWRITTEN else UNTOUCHED
             lost = None
         score = f"{question.points:g} / {question.max:g}"
@@ -132,31 +133,25 @@ def _tell(questions: Iterable[Question], untouched: set[str]) -> None:
             _say(f"{'':{width}}           {line}")
 
 
-def _note(path: Path, report: Report) -> None:
+def _note(path: Path, report: Report, answers: dict[str, tuple[str, bool]]) -> None:
     """Into progress.json, if the file is a learner's copy."""
     from bertlearn.checks.core import UNWRITTEN
-    from bertlearn.grading.copies import answer_of, is_written
     from bertlearn.progress import Progress, ProgressError, Record
 
     if not _keeps_progress(path):
         return
-    written = {}
-    with contextlib.suppress(ExerciseError, NotebookError):
-        told = notebook.content(path)
-        exercise = find_exercise(find_exercises(path.absolute().parent), report.exercise)
-        written = {q.id: is_written(answer_of(told, q), q) for q in exercise.questions}
     progress = Progress(path.absolute().parent)
     try:
         with progress.change() as records:
             for question in report.questions:
                 ran = any(p["ok"] or p["message"] != UNWRITTEN for p in question.parts)
-                tried = (ran or bool(question.reason)) and written.get(question.id, True)
+                written = answers.get(question.id, ("", True))[1]
+                tried = (ran or bool(question.reason)) and written
                 record = records.setdefault(question.id, Record())
                 record.checked(question.points, question.max, tried)
     except ProgressError as error:
         print(f"bertlearn: {error}", file=sys.stderr)
-    for said in progress.notes:
-        print(f"bertlearn: {said}", file=sys.stderr)
+    _tell_notes(progress)
 
 
 def _keeps_progress(path: Path) -> bool:
@@ -200,7 +195,7 @@ def tell_version(path: Path) -> None:
 
 def after_grading(path: Path, report: Report) -> None:
     """What `grade` does for a learner's copy beyond its report."""
-    _note(path, report)
+    _note(path, report, _answers(path, report.exercise))
     if _keeps_progress(path):
         _tell_following(path)
     tell_version(path)
@@ -238,8 +233,9 @@ def _watch(path: Path, only: set[str] | None) -> int:
                 print(f"bertlearn: {error}", file=sys.stderr, flush=True)
                 continue
             print(f"{time.strftime('%H:%M:%S')}  {_shown(path)}")
-            _tell(report.questions, _untouched(path, report.exercise))
-            _note(path, report)
+            answers = _answers(path, report.exercise)
+            _tell(report.questions, answers)
+            _note(path, report, answers)
             known |= {q.id: (asked[q.id], q) for q in report.questions}
             _total(known, path, only)
     except KeyboardInterrupt:
@@ -509,6 +505,5 @@ def _progress(root: Path, folder: Path | None = None) -> tuple[Progress, dict[st
 
     progress = Progress(folder or root / "my")
     records = progress.read()
-    for said in progress.notes:
-        print(f"bertlearn: {said}", file=sys.stderr)
+    _tell_notes(progress)
     return progress, records
