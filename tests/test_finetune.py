@@ -25,6 +25,7 @@ from bertlearn.data.tasks import Classified, Question, Record, Tagged, Task
 from bertlearn.engine import answering
 from bertlearn.engine import finetune as engine
 from bertlearn.engine.answering import evaluate_run, load_run, predict_run, read_inputs
+from bertlearn.engine.baselines import baselines
 from bertlearn.engine.finetune import Settings, run_finetuning
 from bertlearn.engine.runs import RunError
 
@@ -281,6 +282,17 @@ def test_baselines_alone(tmp_path: Path) -> None:
     result = run_finetuning(sentiment(), "baselines", tmp_path / "none", examples=20)
     assert not result["seeds"] and result["examples"] == 20
     assert result["baselines"]["majority"]["test"]["accuracy"] == 0.5
+
+
+def test_baselines_learn_from_the_draws_that_the_seeds_learn_from(tmp_path: Path) -> None:
+    task = sentiment()
+    result = run_finetuning(task, "baselines", tmp_path / "both", examples=8, seeds=2, first_seed=3)
+    name = next(name for name in result["baselines"] if "letters" in name)
+    alone = [baselines(task.with_examples(8, seed))[name]["test"]["mcc"] for seed in (3, 4)]
+    assert result["baselines"][name]["test"]["mcc"] == pytest.approx(sum(alone) / 2, abs=1e-4)
+    assert result["baselines"][name]["sd"]["mcc"] == pytest.approx(
+        abs(alone[0] - alone[1]) / 2**0.5, abs=1e-4
+    )
 
 
 # ---------------------------------------------------------------- how it is done

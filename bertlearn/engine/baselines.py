@@ -16,12 +16,13 @@ from bertlearn.data.tasks.records import Classified, Question, Record, Tagged, T
 from bertlearn.engine.metrics import (
     MAIN,
     classification_scores,
+    mean_and_spread,
     qa_scores,
     tagging_scores,
     words,
 )
 
-__all__ = ["Baseline", "baselines", "score_records"]
+__all__ = ["Baseline", "baselines", "baselines_of_draws", "score_records"]
 
 Baseline = Callable[[Sequence[Record]], list[Any]]
 
@@ -59,6 +60,35 @@ def baselines(task: Task) -> dict[str, dict[str, dict[str, float]]]:
             }
             for split, records in (("valid", task.valid), ("test", task.test))
         }
+    return _best_first(found, task)
+
+
+def baselines_of_draws(draws: Sequence[Task]) -> dict[str, dict[str, dict[str, float]]]:
+    """Every baseline of a task, trained on each of several draws of its training records.
+
+    Args:
+        draws: the task with other training records each time (`Task.with_examples`).
+
+    Returns:
+        by name the mean scores on "valid" and "test", and under "sd" the standard deviations of
+        those on "test"; the one that is best on valid, in the mean, comes first.
+    """
+    each = [baselines(task) for task in draws]
+    found = {}
+    for name in each[0]:
+        spread = {
+            split: mean_and_spread([scores[name][split] for scores in each])
+            for split in ("valid", "test")
+        }
+        found[name] = {
+            split: {score: row["mean"] for score, row in rows.items()}
+            for split, rows in spread.items()
+        }
+        found[name]["sd"] = {score: row["sd"] for score, row in spread["test"].items()}
+    return _best_first(found, draws[0])
+
+
+def _best_first(found: dict[str, Any], task: Task) -> dict[str, Any]:
     main = MAIN[task.kind]
     return dict(sorted(found.items(), key=lambda item: -item[1]["valid"][main]))
 

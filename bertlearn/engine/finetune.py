@@ -29,7 +29,7 @@ from bertlearn.config import BertConfig
 from bertlearn.data.tasks import Classified, Question, Task, load_task
 from bertlearn.engine.answering import HEADS, Answerer
 from bertlearn.engine.arithmetic import Arithmetic, has_fast_bf16
-from bertlearn.engine.baselines import baselines, score_records
+from bertlearn.engine.baselines import baselines, baselines_of_draws, score_records
 from bertlearn.engine.fill import tokenizer_of
 from bertlearn.engine.metrics import MAIN, mean_and_spread
 from bertlearn.engine.pretrain import describe_machine
@@ -166,7 +166,7 @@ def run_finetuning(
         if source:
             for seed in range(first_seed, first_seed + seeds):
                 run.seed(seed, source)
-        return run.finish(with_baselines, range(first_seed, first_seed + seeds) if source else ())
+        return run.finish(with_baselines, range(first_seed, first_seed + seeds), bool(source))
     finally:
         torch.set_flush_denormal(False)
         folder.close()
@@ -357,9 +357,9 @@ class _Run:
         answerer.model.save_pretrained(path)
         save_tokenizer(answerer.tokenizer, path, self.facts["max_length"])
 
-    def finish(self, with_baselines: bool, seeds: Any) -> dict[str, Any]:
+    def finish(self, with_baselines: bool, seeds: range, trained: bool) -> dict[str, Any]:
         """Put the scores together, and write them down."""
-        records = [self.done()[seed] for seed in seeds]
+        records = [self.done()[seed] for seed in seeds] if trained else []
         kept = max(records, key=lambda record: record["valid"][self.main]) if records else None
         result: dict[str, Any] = {
             "task": self.facts["task"],
@@ -372,7 +372,7 @@ class _Run:
             "kept_seed": kept["seed"] if kept else None,
             "valid": mean_and_spread([r["valid"] for r in records]) if records else {},
             "test": mean_and_spread([r["test"] for r in records]) if records else {},
-            "baselines": self._baselines() if with_baselines else {},
+            "baselines": self._baselines(seeds) if with_baselines else {},
             "settings": self.facts["settings"],
             "minutes": round(sum(record["minutes"] for record in records), 3),
             "machine": describe_machine(),
@@ -381,9 +381,12 @@ class _Run:
         write_atomically(self.folder.path / "result.json", text.encode())
         return result
 
-    def _baselines(self) -> dict[str, Any]:
+    def _baselines(self, seeds: range) -> dict[str, Any]:
+        """Their scores; if not all records are used, on the same draws as the model."""
         examples = self.facts["examples"]
-        return baselines(self.task if examples is None else self.task.with_examples(examples))
+        if examples is None:
+            return baselines(self.task)
+        return baselines_of_draws([self.task.with_examples(examples, seed) for seed in seeds])
 
 
 def save_tokenizer(tokenizer: BertTokenizer, folder: Path, max_length: int) -> None:

@@ -24,24 +24,31 @@ _MINI_EN, _MINI_ZH = "--model bertlearn-mini-en", "--model bertlearn-mini-zh"
 _NEW_EN, _NEW_ZH = "--model scratch:bertlearn-mini-en", "--model scratch:bertlearn-mini-zh"
 _MINI, _QUIET = "--rate 2e-4", "--no-baselines"
 
+# By the number of labels: at least 300 steps each, and three seeds, each with its own draw.
+_BY_LABELS = {
+    "100": "--examples 100 --size 4 --epochs 12",
+    "500": "--examples 500 --size 16 --epochs 10",
+    "2000": "--examples 2000 --epochs 5",
+    "all": "--epochs 3",
+}
+_WHO = {
+    "minilm": "--model minilm",
+    "frozen": "--model minilm --frozen --rate 3e-3",
+    "mini": f"{_MINI_EN} {_MINI}",
+    "scratch": f"{_NEW_EN} {_MINI}",
+}
+
 COMMANDS: dict[str, str] = {
-    # The mark: three epochs at 5e-5, three seeds.
-    "films-minilm-all": f"{_FILMS} --model minilm --seeds 3",
-    "films-minilm-500": f"{_FILMS} --model minilm --seeds 3 --examples 500 --epochs 8 {_QUIET}",
-    # The curves: the same films, fewer and fewer sentences.
-    "films-minilm-100": f"{_FILMS} --model minilm --seeds 3 --examples 100 --epochs 15 {_QUIET}",
-    "films-minilm-2000": f"{_FILMS} --model minilm --seeds 2 --examples 2000 --epochs 4 {_QUIET}",
-    **{f"films-tfidf-{n}": f"{_FILMS} --model baselines --examples {n}" for n in (100, 500, 2000)},
     **{
-        f"films-{who}-{n}": f"{_FILMS} {model} {_MINI} {how} {_QUIET}"
-        for n, how in (
-            ("100", "--seeds 3 --examples 100 --epochs 15"),
-            ("500", "--seeds 3 --examples 500 --epochs 8"),
-            ("2000", "--seeds 3 --examples 2000 --epochs 4"),
-            ("all", "--epochs 3"),
-        )
-        for who, model in (("mini", _MINI_EN), ("scratch", _NEW_EN))
+        f"films-{who}-{n}": f"{_FILMS} {model} --seeds 3 {how} {_QUIET}"
+        for n, how in _BY_LABELS.items()
+        for who, model in _WHO.items()
     },
+    **{
+        f"films-tfidf-{n}": f"{_FILMS} --model baselines --seeds 3 --examples {n}"
+        for n in (100, 500, 2000)
+    },
+    "films-tfidf-all": f"{_FILMS} --model baselines",
     # Chinese.
     "reviews-mini": f"{_REVIEWS} {_MINI_ZH} {_MINI} --epochs 2",
     "reviews-scratch": f"{_REVIEWS} {_NEW_ZH} {_MINI} --epochs 2 {_QUIET}",
@@ -56,6 +63,7 @@ COMMANDS: dict[str, str] = {
     "pairs-mini": f"{_PAIRS} {_MINI_EN} {_MINI} {_QUIET}",
     "questions-words": f"{_ASKED} --model baselines",
     "questions-minilm": f"{_ASKED} --model minilm --rate 1e-4 --epochs 2",
+    "questions-minilm-3000": "--task wiki-qa --model minilm --rate 1e-4 --epochs 2 --examples 3000",
     "questions-mini": f"{_ASKED} {_MINI_EN} {_MINI} --epochs 2 {_QUIET}",
 }
 
