@@ -1,5 +1,6 @@
 """Proves what running the notebooks does not: that each was run, whole and in order, that what it
-shows is fit for the book, and that the tools which run it notice a dead kernel or a changed output.
+shows is fit for the book, that a chapter closes with all that belongs there, and that the tools
+which run it notice a dead kernel or a changed output.
 
 nbval runs the chapters and solutions and compares their outputs (a part of `make test`). It does
 not see cells that were never run, magics, or a `;` that swallows an output; and it takes a
@@ -33,13 +34,24 @@ from bertlearn.engine import notebooks
 
 ROOT = Path(__file__).resolve().parents[1]
 EXECUTED = notebooks.find_notebooks(ROOT)
+CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
 EXERCISES = sorted((ROOT / "exercises").glob("*.ipynb"))
+SOURCES = frozenset(
+    re.findall(r"^@\w+\{([^,\s]+),", (ROOT / "book" / "references.bib").read_text("utf-8"), re.M)
+)
 CODE_WIDTH = 80
 ALT_TEXT = 15  # letters at least
 UNFIT_TYPES = {"image/svg+xml", "application/javascript", "image/jpeg", "image/gif"}
 UNSTABLE_TEXT = re.compile(r" at 0x[0-9a-fA-F]{6,}|(?:^|[\s'\"(])/(?:home|root|tmp|Users|work)/")
 FOOTNOTE = re.compile(r"\[\^[^\]]+\]")
 TITLED_EXERCISE = re.compile(r"^[:`]{3,}\{exercise(?:-start)?\}[ \t]+\S", re.MULTILINE)
+CLOSING = ["Expected and measured", "Summary", "Check yourself", "Exercises", "References"]
+QUESTION = re.compile(r"^\*\*\d+\. ", re.MULTILINE)
+CHOICE = re.compile(r"^:::\{dropdown\} ([^\n]+)\n(.*?)^:::$", re.MULTILINE | re.DOTALL)
+ANNOUNCED = re.compile(r"^(\w+) graded questions? ", re.MULTILINE)
+NUMBERS = ["Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "Ten"]
+CITED = re.compile(r"\{cite:\w+\}`([^`]+)`")
+BIBLIOGRAPHY = "```{bibliography}\n:filter: docname in docnames\n"
 Rule = Callable[[NotebookNode], Iterator[str]]
 
 
@@ -201,6 +213,80 @@ def test_exercises_are_untouched(path: Path) -> None:
     assert not found, "\n".join(found)
 
 
+# ---------------------------------------------------------------- how a chapter closes
+
+
+def prose(notebook: NotebookNode) -> str:
+    """All Markdown of a notebook."""
+    return "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+
+
+def sections(notebook: NotebookNode) -> dict[str, str]:
+    """Title to text of each section."""
+    _, *parts = re.split(r"^## ", prose(notebook), flags=re.MULTILINE)
+    return {title.strip(): text.strip() for title, _, text in (p.partition("\n") for p in parts)}
+
+
+def graded_questions(notebook: NotebookNode) -> int:
+    """How many questions of an exercise give points."""
+    return sum(bool(cell.metadata.get("nbgrader", {}).get("grade")) for cell in notebook.cells)
+
+
+def closes_with_its_sections(notebook: NotebookNode) -> Iterator[str]:
+    """What was expected and measured, a summary, a quiz, exercises, references; none is empty."""
+    found = sections(notebook)
+    if list(found)[-len(CLOSING) :] != CLOSING:
+        yield f"the last sections are {list(found)[-len(CLOSING) :]}"
+    yield from (
+        f"nothing under {title}" for title in CLOSING if title in found and not found[title]
+    )
+
+
+def explains_each_choice(notebook: NotebookNode) -> Iterator[str]:
+    """Each question of the quiz has one right choice, and says why it is right or another wrong."""
+    _, *questions = QUESTION.split(sections(notebook).get("Check yourself", ""))
+    if not questions:
+        yield "the quiz asks nothing"
+    for question in questions:
+        says = [text.split() for _, text in CHOICE.findall(question)]
+        right = sum(words[:1] in (["Right."], ["Right,"]) for words in says)
+        if len(says) < 2 or right != 1:
+            yield f"{right} of {len(says)} choices are right: {question[:60]!r}"
+        if any(len(words) < 4 for words in says):
+            yield f"a choice without a reason: {question[:60]!r}"
+
+
+def cites_what_is_known(notebook: NotebookNode) -> Iterator[str]:
+    """The bibliography lists what the chapter cites: something, and nothing that is unknown."""
+    keys = {key.strip() for keys in CITED.findall(prose(notebook)) for key in keys.split(",")}
+    if not keys:
+        yield "nothing is cited, so the bibliography is empty"
+    yield from (f"{key} is not in references.bib" for key in sorted(keys - SOURCES))
+    if BIBLIOGRAPHY not in sections(notebook).get("References", ""):
+        yield "no bibliography under References"
+
+
+CLOSING_RULES: list[Rule] = [closes_with_its_sections, explains_each_choice, cites_what_is_known]
+
+
+@pytest.mark.parametrize("rule", CLOSING_RULES, ids=lambda rule: rule.__name__)
+@pytest.mark.parametrize("path", CHAPTERS, ids=name_of)
+def test_a_chapter_closes_as_all_do(path: Path, rule: Rule) -> None:
+    """Each chapter has all that stands at the end of a chapter."""
+    found = list(rule(nbformat.read(path, as_version=4)))
+    assert not found, "\n".join(f"{name_of(path)}: {fault}" for fault in found)
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=name_of)
+def test_a_chapter_counts_its_questions(path: Path) -> None:
+    """The word in its paragraph on exercises is the number of questions that are graded."""
+    exercise = nbformat.read(ROOT / "exercises" / path.name, as_version=4)
+    chapter = nbformat.read(path, as_version=4)
+    said = ANNOUNCED.findall(sections(chapter).get("Exercises", ""))
+    assert said == [NUMBERS[graded_questions(exercise)]]
+    assert prose(exercise).split("\n\n")[1].startswith(f"{said[0]} questions after chapter ")
+
+
 def test_chapters_exercises_and_solutions_go_together() -> None:
     """Each exercise has its solution; each but the projects belongs to a chapter of its name."""
     names = {f: {p.name for p in (ROOT / f).glob("*.ipynb")} for f in ("chapters", "solutions")}
@@ -298,6 +384,48 @@ def test_normal_form_is_checked() -> None:
     assert not list(is_in_normal_form(good))
     good.cells[0].metadata["collapsed"] = True
     assert list(is_in_normal_form(good))
+
+
+def chapter_without(title: str = "", **changed: str) -> NotebookNode:
+    """The end of a good chapter, but for a section that is left out or whose text is changed."""
+    texts_ = {
+        "expected": "We expected two and measured three {cite:p}`devlin2019bert`.",
+        "summary": "Three.",
+        "quiz": "**1. Two or three?**\n\n:::{dropdown} Two\nNo. That was expected.\n:::\n\n"
+        ":::{dropdown} Three\nRight. That was measured.\n:::",
+        "exercises": "One graded question builds on this chapter.",
+        "references": BIBLIOGRAPHY + "```",
+    } | changed
+    parts = zip(CLOSING, texts_.values(), strict=True)
+    return notebook_of(
+        new_markdown_cell("\n\n".join(f"## {t}\n\n{text}" for t, text in parts if t != title))
+    )
+
+
+UNCLOSED: list[tuple[Rule, NotebookNode]] = [
+    *((closes_with_its_sections, chapter_without(title)) for title in CLOSING),
+    (closes_with_its_sections, chapter_without(summary="")),
+    (closes_with_its_sections, chapter_without(references=BIBLIOGRAPHY + "```\n\n## Afterword")),
+    (explains_each_choice, chapter_without("Check yourself")),
+    (explains_each_choice, chapter_without(quiz="**1. Two?**\n\n:::{dropdown} Yes\nRight.\n:::")),
+    (
+        explains_each_choice,
+        chapter_without(
+            quiz="**1. Two or three?**\n\n:::{dropdown} Two\n:::\n\n"
+            ":::{dropdown} Three\nRight. That was measured.\n:::"
+        ),
+    ),
+    (cites_what_is_known, chapter_without(expected="We expected two.")),
+    (cites_what_is_known, chapter_without(expected="Two {cite:p}`devlin2019bert,nobody1900`.")),
+    (cites_what_is_known, chapter_without(references="See above.")),
+]
+
+
+@pytest.mark.parametrize(("rule", "notebook"), UNCLOSED)
+def test_closing_rule_finds_the_fault(rule: Rule, notebook: NotebookNode) -> None:
+    """Each rule on the end of a chapter reports the fault that it is there for."""
+    assert list(rule(notebook))
+    assert not list(rule(chapter_without()))
 
 
 # ---------------------------------------------------------------- the tools notice
