@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertlearn.data import corpora, sources
@@ -405,8 +405,8 @@ def test_a_text_that_is_there_twice_is_never_on_both_sides(tmp_path):
 
 
 def test_blanks_and_capitals_do_not_make_another_text(tmp_path):
-    lines = [f"{text},{label}" for i in range(60) for text, label in (
-        (f"Text {i} is good", "yes"), (f"TEXT {i}  is good ", "yes"), (f"no {i}", "no"))]  # fmt: skip
+    three = "Text {0} is good,yes|TEXT {0}  is good ,yes|no {0},no"
+    lines = [line for i in range(60) for line in three.format(i).split("|")]
     task = load_task(write(tmp_path / "own.csv", "text,label", *lines))
     train, valid, test = (read_in(getattr(task, split)) for split in SPLITS)
     assert not train & valid and not train & test and not valid & test
@@ -550,6 +550,74 @@ def test_scores_of_answers():
     assert found["f1"] == pytest.approx((1 + 2 / 3 + 1 + 0) / 4)
     assert found["f1 unanswered"] == 0.5
     assert metrics.overlap("北京大学", "北京") == pytest.approx(2 / 3)  # characters are words
+
+
+ANSWERS = st.lists(
+    st.sampled_from(["the", "The", "a", "an", "rhine", "Rhine,", "bonn", "U.S.", "-", "co-op", "42"]),
+    max_size=5,
+).map(" ".join)
+
+
+@settings(deadline=None)  # the import takes a while
+@given(st.lists(st.tuples(st.lists(ANSWERS, max_size=3), ANSWERS), min_size=1, max_size=6))
+def test_scores_of_answers_equal_torchmetrics(questions):
+    """Its squad() follows the script that SQuAD is judged with; an answer of "" stands for none."""
+    from torchmetrics.functional.text import squad
+
+    truth, given_answers = zip(*questions, strict=True)
+    theirs = squad(
+        [{"id": str(i), "prediction_text": text} for i, text in enumerate(given_answers)],
+        [
+            {"id": str(i), "answers": {"text": right or [""], "answer_start": [0]}}
+            for i, right in enumerate(truth)
+        ],
+    )
+    ours = metrics.qa_scores(truth, given_answers)
+    assert 100 * ours["em"] == pytest.approx(float(theirs["exact_match"]), abs=1e-3)
+    assert 100 * ours["f1"] == pytest.approx(float(theirs["f1"]), abs=1e-3)
+
+
+def total(differences, spoken, silent, threshold) -> float:
+    rows = zip(differences, spoken, silent, strict=True)
+    return sum(quiet if d > threshold else said for d, said, quiet in rows) / len(differences)
+
+
+def test_when_to_say_nothing_by_hand():
+    # Speaking on the first alone gives 1 + 0 + 1 + 1; at 0 it would speak on the third, and lose 1.
+    differences, spoken, silent = [-3, 1, -1, 2], [1, 0.5, 0, 0], [0, 0, 1, 1]
+    assert total(differences, spoken, silent, 0) == (1 + 0 + 0 + 1) / 4
+    assert metrics.best_threshold(differences, spoken, silent) == (-2, (1 + 0 + 1 + 1) / 4)
+    # Were the third answerable, speaking up to 1 would be best: 1 + 0.5 + 0 + 1.
+    silent = [0, 0, 0, 1]
+    assert metrics.best_threshold(differences, spoken, silent) == (1.5, 2.5 / 4)
+    assert metrics.best_threshold([5, 6], [1, 1], [0, 0]) == (7, 1)  # always speak
+    assert metrics.best_threshold([-5, -6], [0, 0], [1, 1]) == (-7, 1)  # never
+    assert metrics.best_threshold([-5, 6], [1, 0], [0, 1]) == (0, 1)  # nothing to choose: 0
+    assert metrics.best_threshold([1, 1], [1, 0], [0, 1]) == (0, 0.5)  # equal ones go together
+    with pytest.raises(ValueError, match="no questions"):
+        metrics.best_threshold([], [], [])
+    with pytest.raises(ValueError, match="zip"):
+        metrics.best_threshold([1.0], [1.0, 2.0], [0.0])
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(-4, 4) | st.floats(-9, 9), st.sampled_from([0, 0.25, 1 / 3, 1]),
+            st.sampled_from([0, 1]),
+        ),
+        min_size=1, max_size=30,
+    )
+)  # fmt: skip
+def test_when_to_say_nothing_against_trying_all(rows):
+    differences, spoken, silent = zip(*rows, strict=True)
+    tried = [*differences, min(differences) - 1, 0]
+    threshold, score = metrics.best_threshold(differences, spoken, silent)
+    best = max(total(differences, spoken, silent, at) for at in tried)
+    assert score == pytest.approx(best, abs=1e-9)
+    assert total(differences, spoken, silent, threshold) == pytest.approx(best, abs=1e-9)
+    if total(differences, spoken, silent, 0) >= best - 1e-12:
+        assert threshold == 0
 
 
 def test_ranks_and_spread():
