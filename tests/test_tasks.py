@@ -552,10 +552,8 @@ def test_scores_of_answers():
     assert metrics.overlap("北京大学", "北京") == pytest.approx(2 / 3)  # characters are words
 
 
-ANSWERS = st.lists(
-    st.sampled_from(["the", "The", "a", "an", "rhine", "Rhine,", "bonn", "U.S.", "-", "co-op", "42"]),
-    max_size=5,
-).map(" ".join)
+UNITS = ["the", "The", "a", "an", "rhine", "Rhine,", "bonn", "U.S.", "-", "co-op", "42"]
+ANSWERS = st.lists(st.sampled_from(UNITS), max_size=5).map(" ".join)
 
 
 @settings(deadline=None)  # the import takes a while
