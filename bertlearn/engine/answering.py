@@ -148,7 +148,7 @@ class Answerer:
         found = self._found(cast(Sequence[Question], records), rows, scores)
         return [question.context[best.start : best.end] for question, (best, *_) in found]
 
-    def choose_threshold(self, records: Sequence[Question]) -> float:
+    def choose_threshold(self, records: Sequence[Record]) -> float:
         """The threshold for "no answer" with the best F1 on these records: give those for
         validation, never those of the test. See `bertlearn.engine.metrics.best_threshold`.
 
@@ -160,7 +160,8 @@ class Answerer:
         """
         rows = self.rows(records, known=False)
         differences, spoken, silent = [], [], []
-        for question, windows, scores in self._by_question(records, rows, self.scores(rows)):
+        asked = cast(Sequence[Question], records)
+        for question, windows, scores in self._by_question(asked, rows, self.scores(rows)):
             best, *_ = read_answers(windows, scores)
             none = min(float(logits[0].sum()) for logits in scores)
             right = [text for text, _ in question.answers]

@@ -333,7 +333,7 @@ class _Run:
         minutes = (time.perf_counter() - start) / 60
         told: dict[str, Any] = {}
         if answerer.no_answer:
-            answerer.threshold = answerer.choose_threshold(cast(list[Question], task.valid))
+            answerer.threshold = answerer.choose_threshold(task.valid)
             told = {"threshold": answerer.threshold}
         valid, test = self._score(answerer, "valid"), self._score(answerer, "test")
         kept = self._kept()
