@@ -160,7 +160,7 @@ def word_rows(
         max_length: tokens of a row.
 
     Returns:
-        the sentences' rows in their order: one or more each, none for a sentence without a token.
+        the sentences' rows in their order, one or more each, none for a sentence without a token.
         Each knows its sentence in ``source``.
 
     Raises:
@@ -658,7 +658,7 @@ def finetune(
         watch: called after each step with its number from 1, the number of steps, the loss.
 
     Returns:
-        what happened: the loss of each step, the score of each epoch, and which one was kept.
+        the loss of each step, the score of each epoch, and which epoch was kept.
 
     Raises:
         NonFiniteLoss: see ``finetune_step``.

@@ -208,6 +208,8 @@ def test_pipeline_gives_the_same_names(runs: dict[str, Path]) -> None:
 
 def test_transformers_loads_a_run_of_questions(runs: dict[str, Path]) -> None:
     run = runs["qa"]
+    tasks = transformers.pipelines.PIPELINE_REGISTRY.get_supported_tasks()
+    assert "question-answering" not in tasks, "README says that transformers has none"
     theirs = transformers.AutoModelForQuestionAnswering.from_pretrained(run)
     tokenizer = transformers.AutoTokenizer.from_pretrained(run)
     answerer = load_run(run)

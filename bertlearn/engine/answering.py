@@ -207,10 +207,10 @@ class Answerer:
             best: for questions, how many answers.
 
         Returns:
-            for each record: of a class "label", its probability "score", and "scores" by label;
-            of words "tags", one a word, and "names", each with "name" and "kind"; of a question
-            "answer" ("" for none), the character "start" where it begins in the context, and
-            "score", the logits of its first and of its last token, added. If ``best`` is more
+            one mapping a record. Of a class it has "label", its probability "score", and "scores"
+            by label; of words "tags", one a word, and "names", each with "name" and "kind"; of a
+            question "answer" ("" for none), the character "start" where it begins in the context,
+            and "score", the logits of its first and of its last token, added. If ``best`` is more
             than 1, also the next ones in "others", best first, each with "answer", "score",
             "start" and "end", the character after its last.
         """
@@ -370,7 +370,7 @@ def read_inputs(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
         lines: with or without their ends.
 
     Returns:
-        for each line a mapping for `predict_run`: the JSON object, or "text" and, after a tab,
+        for each line a mapping for `predict_run`, the JSON object, or "text" and, after a tab,
         "pair".
 
     Raises:
@@ -403,9 +403,9 @@ def predict_run(
         best: how many answers to a question.
 
     Returns:
-        for each input its own fields, then those of the answer: for classes "label", "score" and
-        "scores"; for words "tags" and "names"; for questions "answer", "start", "score" and, if
-        ``best`` is more than 1, "others". See `Answerer.tell`.
+        for each input its own fields, then those of the answer. For classes these are "label",
+        "score" and "scores"; for words "tags" and "names"; for questions "answer", "start",
+        "score" and, if ``best`` is more than 1, "others". See `Answerer.tell`.
 
     Raises:
         RunError: if there is no such run, or several answers are asked of one that has labels.
