@@ -343,6 +343,7 @@ def finetune(
     max_length: Annotated[int | None, typer.Option(help="Tokens of a row.")] = None,
     warmup: Annotated[float, typer.Option(help="The share of steps until that rate.")] = 0.1,
     layer_decay: Annotated[float, typer.Option(help="The rate of a layer to the next.")] = 1.0,
+    weight_decay: Annotated[float, typer.Option(help="Of AdamW.")] = 0.01,
     dropout: Annotated[float, typer.Option(help="Of hidden states.")] = 0.1,
     patience: Annotated[
         int | None, typer.Option(min=1, help="Stop after so many epochs without gain.")
@@ -370,6 +371,7 @@ def finetune(
             rate=rate,
             warmup=warmup,
             layer_decay=layer_decay,
+            weight_decay=weight_decay,
             dropout=dropout,
             max_length=max_length,
             patience=patience,
@@ -414,6 +416,9 @@ def predict(
     file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="One text or JSON object a line.")
     ] = None,
+    best: Annotated[
+        int, typer.Option(min=1, metavar="N", help="So many answers to a question.")
+    ] = 1,
 ) -> None:
     """Answer with a fine-tuned model: one line of JSON a text.
 
@@ -434,7 +439,7 @@ def predict(
         inputs = read_inputs(file.read_text(encoding="utf-8-sig").splitlines())
     else:
         inputs = read_inputs(sys.stdin)
-    for answer in predict_run(run, inputs):
+    for answer in predict_run(run, inputs, best=best):
         typer.echo(json.dumps(answer, ensure_ascii=False))
 
 

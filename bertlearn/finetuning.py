@@ -73,6 +73,9 @@ def text_rows(
         max_length: tokens of a row. What is longer is cut at its end, of a pair the longer text
             first, and that is said.
 
+    Returns:
+        one row a text, in their order.
+
     Warns:
         UserWarning: if any text was cut, with how many.
 
@@ -127,6 +130,12 @@ def align_labels(labels: Sequence[int], word_ids: Sequence[int | None]) -> list[
     Args:
         labels: of each word.
         word_ids: for each token the number of its word, None for what was added.
+
+    Returns:
+        one label a token.
+
+    Raises:
+        IndexError: for a word without a label.
     """
     before = [None, *word_ids[:-1]]
     return [
@@ -149,6 +158,10 @@ def word_rows(
         sentences: lists of words.
         labels: of each word of each; None if not known.
         max_length: tokens of a row.
+
+    Returns:
+        the sentences' rows in their order, one or more each, none for a sentence without a token.
+        Each knows its sentence in ``source``.
 
     Raises:
         ValueError: for another number of labels than of words, or a word that does not fit into
@@ -246,6 +259,10 @@ def token_span(offsets: Sequence[tuple[int, int]], start: int, end: int) -> tupl
 
     Args:
         offsets: of each token its first character and the one after its last.
+        start, end: in characters.
+
+    Returns:
+        the numbers of the two tokens, both included.
 
     Raises:
         ValueError: if there is no such token.
@@ -278,6 +295,9 @@ def answer_windows(
         stride: tokens from the beginning of a part to that of the next. An answer of no more
             tokens than two parts share, plus one, lies whole in one window at least.
         source: the number of the question.
+
+    Returns:
+        one window or more, in the order of the text.
 
     Raises:
         ValueError: if the answer is not within the text, the text or the question is empty, or the
@@ -327,6 +347,9 @@ def best_spans(
         scores: ``(seq, 2)``, of each token as the first and as the last.
         n_best: at most so many.
         max_tokens: the longest answer.
+
+    Returns:
+        different spans, never "no answer".
     """
     starts, ends = scores.unbind(dim=-1)
     sums = starts[:, None] + ends[None, :]  # (first, last)
@@ -359,6 +382,9 @@ def read_answers(
         no_answer: None if there always is one. Else "no answer" is among them, with the score of
             [CLS] in the window where that is lowest, less this threshold (Devlin et al. 2019,
             section 4.3).
+
+    Returns:
+        at most ``n_best``, each place in the text once, with its best score.
     """
     found: dict[tuple[int, int], Answer] = {}
     for window, logits in zip(windows, scores, strict=True):
@@ -376,7 +402,19 @@ def read_answers(
 
 
 def task_batch(rows: Sequence[Row], pad_id: int) -> dict[str, Tensor]:
-    """Rows as the arguments of a model, padded to the longest, with what they are asked for."""
+    """Rows as the arguments of a model, padded to the longest, with what they are asked for.
+
+    Args:
+        rows: all of one kind: of ``text_rows``, ``word_rows`` or ``answer_windows``.
+        pad_id: of [PAD].
+
+    Returns:
+        "input_ids" and "token_type_ids", int64 ``(batch, seq)``; "attention_mask", bool
+        ``(batch, seq)``, False for padding, left out if nothing is padded. Of texts also "labels",
+        int64 ``(batch,)``, if all are known; of words "labels", int64 ``(batch, seq)``, ``IGNORE``
+        where none is asked for; of windows "start_positions" and "end_positions", int64
+        ``(batch,)``, 0 where the answer is not in the window.
+    """
     ids, segments, mask, labels = collate(rows, pad_id)
     batch = {"input_ids": ids, "token_type_ids": segments}
     if mask is not None:
@@ -436,11 +474,12 @@ def text_vectors(
         model: without a head.
         rows: of ``text_rows``.
         pad_id: of [PAD].
-        pool: "mean" over the real tokens, or "cls", the last layer's [CLS].
+        pool: "mean" over the real tokens, or "cls", the last layer's [CLS]. Any other word means
+            [CLS], too.
         size: rows of a batch.
 
     Returns:
-        ``(rows, hidden)``.
+        ``(rows, hidden)``, in the order of the rows.
     """
     was_training = model.training
     model.eval()
@@ -505,11 +544,16 @@ def class_weights(labels: Iterable[int], classes: int) -> Tensor:
     """Weights that make every class count the same: ``n / (classes * n_c)`` for a class with
     ``n_c`` of ``n`` examples.
 
+    Args:
+        labels: of each example, whole numbers from 0.
+        classes: how many there are.
+
     Returns:
         ``(classes,)``, for ``label_weights`` of the models.
 
     Raises:
-        ValueError: for a class without an example.
+        ValueError: for a class without an example, or a label that is not below ``classes``.
+        RuntimeError: for a negative label; torch's.
     """
     counts = torch.bincount(torch.tensor(list(labels)), minlength=classes)
     if len(counts) != classes or not counts.all():
@@ -554,7 +598,7 @@ def finetune_step(
         precision: a context to compute in, such as autocast.
 
     Returns:
-        the loss.
+        the loss before the step, the mean over what is asked for, in nats.
 
     Raises:
         NonFiniteLoss: before the weights are touched.
@@ -612,6 +656,9 @@ def finetune(
         patience: stop when so many epochs in a row were not better than the best one.
         precision: a context to compute in, such as autocast.
         watch: called after each step with its number from 1, the number of steps, the loss.
+
+    Returns:
+        the loss of each step, the score of each epoch, and which epoch was kept.
 
     Raises:
         NonFiniteLoss: see ``finetune_step``.

@@ -100,7 +100,7 @@ def integrated_gradients(
         score: from ``(batch, seq, hidden)`` to ``(batch,)``, each row on its own.
         states: ``(seq, hidden)``, the vectors of one text.
         baseline: of the same shape, vectors that stand for "no information".
-        steps: points on the line, in the middles of as many equal pieces.
+        steps: points on the line, in the middles of as many equal pieces; at least 1.
 
     Returns:
         ``(seq, hidden)``. The sum is ``score(states) - score(baseline)`` up to an error that
@@ -135,6 +135,9 @@ def completeness_gap(
     Args:
         attribution: of any shape.
         score, states, baseline: as in ``integrated_gradients``.
+
+    Returns:
+        the difference, in the unit of the score; 0 if the shares are complete.
     """
     ends = score(torch.stack([states, baseline]))  # (2,)
     return float(attribution.sum() - (ends[0] - ends[1]))
@@ -234,13 +237,15 @@ class RearrangedLayer(BertLayer):
 
 
 def pointwise_mutual_information(counts: Tensor) -> Tensor:
-    """How much oftener two things meet than by chance: ``ln p(x, y) / (p(x) p(y))``, in nats.
+    """How much oftener two things meet than by chance: ``ln p(x, y) / (p(x) p(y))``, in nats
+    (Church & Hanks 1990, in bits; Levy & Goldberg 2014 find it in skip-grams).
 
     Args:
         counts: ``(rows, columns)``, how often each pair was seen.
 
     Returns:
-        ``(rows, columns)``; minus infinity for a pair that was never seen.
+        float64 ``(rows, columns)``; minus infinity for a pair that was never seen, NaN if a row or
+        a column has no counts at all: nothing is known of it.
     """
     counts = counts.double()
     rows, columns = counts.sum(1, keepdim=True), counts.sum(0, keepdim=True)
@@ -248,16 +253,21 @@ def pointwise_mutual_information(counts: Tensor) -> Tensor:
 
 
 def fit_probe(states: Tensor, labels: Tensor, classes: int, penalty: float = 1.0) -> Tensor:
-    """The linear map from states to classes with the least squared error (ridge regression).
+    """The linear map from states to classes with the least squared error (ridge regression): a
+    probe of what can be read from a layer (Alain & Bengio 2016). That it can be read does not mean
+    that the model uses it; compare with a probe of meaningless labels (Hewitt & Liang 2019).
 
     Args:
         states: ``(tokens, hidden)``.
-        labels: ``(tokens,)``, whole numbers below ``classes``.
+        labels: int64 ``(tokens,)``, whole numbers below ``classes``.
         classes: how many there are.
         penalty: times the sum of the squared weights, those of the biases left out.
 
     Returns:
-        ``(hidden + 1, classes)``, the last row the biases.
+        ``(hidden + 1, classes)``, the last row the biases; of the dtype of the states.
+
+    Raises:
+        RuntimeError: for a label that is negative or not below ``classes``; torch's.
     """
     inputs = F.pad(states, (0, 1), value=1.0).double()
     ridge = torch.full((inputs.shape[1],), penalty, dtype=torch.float64)
@@ -273,7 +283,10 @@ def probe_accuracy(weights: Tensor, states: Tensor, labels: Tensor) -> float:
     Args:
         weights: ``(hidden + 1, classes)``, from ``fit_probe``.
         states: ``(tokens, hidden)``, others than it was fitted on.
-        labels: ``(tokens,)``.
+        labels: int64 ``(tokens,)``.
+
+    Returns:
+        from 0 to 1; NaN without states.
     """
     scores = states @ weights[:-1] + weights[-1]  # (tokens, classes)
     return (scores.argmax(dim=-1) == labels).double().mean().item()

@@ -11,6 +11,7 @@ import dataclasses
 import io
 import json
 import random
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from bertlearn.data.tasks import Classified, Question, Record, Tagged, Task
 from bertlearn.engine import answering
 from bertlearn.engine import finetune as engine
 from bertlearn.engine.answering import evaluate_run, load_run, predict_run, read_inputs
-from bertlearn.engine.baselines import baselines
+from bertlearn.engine.baselines import baselines, score_records
 from bertlearn.engine.finetune import Settings, run_finetuning
 from bertlearn.engine.runs import RunError
 
@@ -207,6 +208,8 @@ def test_pipeline_gives_the_same_names(runs: dict[str, Path]) -> None:
 
 def test_transformers_loads_a_run_of_questions(runs: dict[str, Path]) -> None:
     run = runs["qa"]
+    tasks = transformers.pipelines.PIPELINE_REGISTRY.get_supported_tasks()
+    assert "question-answering" not in tasks, "README says that transformers has none"
     theirs = transformers.AutoModelForQuestionAnswering.from_pretrained(run)
     tokenizer = transformers.AutoTokenizer.from_pretrained(run)
     answerer = load_run(run)
@@ -240,6 +243,45 @@ def test_a_stopped_run_does_the_seeds_that_are_left(
     result = run_finetuning(sentiment(), tiny, out, QUICK, seeds=2, resume=True)
     assert result["test"] == result_of(runs["classification"])["test"]
     assert sum("test" in record for record in records_of(out)) == 2
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_of_equal_seeds_the_first_is_kept_and_named(
+    tiny: Path, tmp_path: Path, order: tuple[int, int]
+) -> None:
+    """Two commands, a seed each, as good as each other: what is named is what is saved."""
+    out, first = tmp_path / "run", order[0]
+    for seed in order:
+        result = run_finetuning(
+            sentiment(), tiny, out, QUICK, first_seed=seed, resume=seed != first,
+            with_baselines=False,
+        )  # fmt: skip
+        assert result["kept_seed"] == first
+        assert result["valid"]["accuracy"]["mean"] == 1.0, "no tie, nothing is tested"
+        if seed == first:
+            weights = (out / "model.safetensors").read_bytes()
+    assert (out / "model.safetensors").read_bytes() == weights
+    both = run_finetuning(sentiment(), tiny, out, QUICK, seeds=2, resume=True, with_baselines=False)
+    assert both["kept_seed"] == first and [r["seed"] for r in both["seeds"]] == [0, 1]
+
+
+def test_a_better_seed_takes_the_place(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scores 0.5, 0.7, 0.7, 0.6 in that order: the weights of the second, whoever comes after."""
+    scores = {3: 0.5, 2: 0.7, 1: 0.7, 0: 0.6}
+    out, settings = tmp_path / "run", dataclasses.replace(QUICK, epochs=1)
+    for seed, score in scores.items():
+        with monkeypatch.context() as patch:
+            patch.setattr(engine._Run, "_score", lambda *_, score=score: {"accuracy": score})
+            result = run_finetuning(
+                sentiment(), tiny, out, settings, first_seed=seed, resume=seed != 3,
+                with_baselines=False,
+            )  # fmt: skip
+        if seed == 2:
+            weights = (out / "model.safetensors").read_bytes()
+        assert result["kept_seed"] == (3 if seed == 3 else 2)
+    assert (out / "model.safetensors").read_bytes() == weights
 
 
 def test_a_folder_with_a_run_is_left_alone(runs: dict[str, Path], tiny: Path) -> None:
@@ -298,13 +340,30 @@ def test_baselines_learn_from_the_draws_that_the_seeds_learn_from(tmp_path: Path
 # ---------------------------------------------------------------- how it is done
 
 
-def test_few_examples_differ_by_seed(tiny: Path, tmp_path: Path) -> None:
+def test_few_examples_differ_by_seed(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a seed learns from, as it reaches the loop: the same each time, another for another."""
+    learned: list[list[Record]] = []
+    train = engine._Run._train
+
+    def look(self: Any, seed: int, task: Task, answerer: Any) -> int:
+        learned.append(list(task.train))
+        return train(self, seed, task, answerer)
+
+    monkeypatch.setattr(engine._Run, "_train", look)
     settings = dataclasses.replace(QUICK, epochs=1)
-    result = run_finetuning(
-        sentiment(), tiny, tmp_path / "few", settings, seeds=2, examples=20, with_baselines=False
-    )
-    assert [record["examples"] for record in result["seeds"]] == [20, 20]
-    assert result["baselines"] == {}
+    for name in ("few", "again"):
+        result = run_finetuning(
+            sentiment(), tiny, tmp_path / name, settings, seeds=2, examples=20,
+            with_baselines=False,
+        )  # fmt: skip
+        assert [record["examples"] for record in result["seeds"]] == [20, 20]
+        assert result["baselines"] == {}
+    zero, one, zero_again, one_again = learned
+    assert zero == zero_again and one == one_again
+    assert len({r.id for r in zero} & {r.id for r in one}) < 10  # of 160 by chance about 2.5
+    assert {r.id for r in zero + one} <= {r.id for r in sentiment().train}
 
 
 def test_scratch_has_the_shape_and_not_the_weights(tiny: Path) -> None:
@@ -342,12 +401,28 @@ def test_a_loss_that_is_not_finite_stops_the_run(tiny: Path, tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     "settings, said",
-    [({"epochs": 0}, "epochs"), ({"rate": -1.0}, "rate"), ({"warmup": 1.0}, "warmup"),
-     ({"dtype": "fp16"}, "dtype")],
-)  # fmt: skip
+    [
+        ({"epochs": 0}, "epochs must be more than 0, not 0"),
+        ({"rate": -1.0}, "rate must be more than 0, not -1.0"),
+        ({"rate": float("inf")}, "rate must be more than 0, not inf"),
+        ({"rate": float("nan")}, "rate must be more than 0, not nan"),
+        ({"warmup": 1.0}, "warmup must be in"),
+        ({"dtype": "fp16"}, "dtype must be auto, fp32 or bf16"),
+        ({"patience": 0}, "patience must be 1 epoch or more, or None"),
+        ({"weight_decay": -1.0}, "weight_decay must be 0 or more, not -1.0"),
+        ({"layer_decay": 5.0}, "layer_decay must be more than 0 and at most 1, .* not 5.0"),
+        ({"layer_decay": 0.0}, "layer_decay must be more than 0"),
+        ({"max_length": -3}, "max_length must be 8 tokens or more, or None .* not -3"),
+        ({"max_length": 0}, "max_length must be 8 tokens or more"),
+    ],
+)
 def test_settings_that_cannot_be(settings: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=f"{said} must be"):
+    with pytest.raises(ValueError, match=said):
         Settings(**settings)
+
+
+def test_settings_at_their_ends() -> None:
+    Settings(patience=1, weight_decay=0.0, layer_decay=1.0, max_length=8, warmup=0.0, dropout=0.0)
 
 
 def test_rows_longer_than_the_model(tiny: Path, tmp_path: Path) -> None:
@@ -382,7 +457,23 @@ def test_a_long_sentence_loses_no_word(runs: dict[str, Path]) -> None:
     assert len(whole) == 7 * 30 and "B-PER" in whole[room:]
 
 
-def test_a_long_context_is_read_to_its_end(runs: dict[str, Path]) -> None:
+def be_sure_of(monkeypatch: pytest.MonkeyPatch, **logits: float) -> None:
+    """A model that finds these words wherever it reads them, and else says nothing."""
+
+    def scores(self: answering.Answerer, rows: Any) -> list[torch.Tensor]:
+        found = [torch.zeros(len(row.ids), 2) for row in rows]
+        for row, scores in zip(rows, found, strict=True):
+            for word, logit in logits.items():
+                scores[torch.tensor(row.ids) == self.tokenizer.token_to_id(word)] = logit
+            scores[0] = 1.0
+        return found
+
+    monkeypatch.setattr(answering.Answerer, "scores", scores)
+
+
+def test_a_long_context_is_read_to_its_end(
+    runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     rest = " ".join(["the wine is the garden"] * 30)
     context = f"{rest} the boat is in Bonn the king"
     answerer = load_run(runs["qa"])
@@ -390,8 +481,97 @@ def test_a_long_context_is_read_to_its_end(runs: dict[str, Path]) -> None:
         [Question("0", "where is the boat", context, (("Bonn", context.index("Bonn")),))]
     )
     assert len(windows) > 3 and any(window.span != (0, 0) for window in windows)
-    (answer,) = predict_run(runs["qa"], [{"question": "where is the boat", "context": context}])
-    assert answer["answer"] in ("Bonn", "") and answer["start"] in (context.index("Bonn"), 0)
+
+    be_sure_of(monkeypatch, bonn=9.0)
+    asked = {"question": "where is the boat", "context": context}
+    (answer,) = predict_run(runs["qa"], [asked])
+    assert (answer["answer"], answer["start"]) == ("Bonn", context.index("Bonn"))
+    (cut,) = predict_run(runs["qa"], [asked | {"context": rest}])
+    assert (cut["answer"], cut["start"]) == ("", 0)
+
+
+# ---------------------------------------------------------------- no answer, and several
+
+
+def asked_of(task: Task) -> list[dict[str, Any]]:
+    return [{"question": r.question, "context": r.context} for r in task.test]  # type: ignore[union-attr]
+
+
+def test_a_run_chooses_when_to_say_nothing(runs: dict[str, Path]) -> None:
+    """On validation, and the scores of the kept seed are those with it."""
+    result, facts = result_of(runs["qa"]), json.loads((runs["qa"] / "run.json").read_text())
+    kept = next(r for r in result["seeds"] if r["seed"] == result["kept_seed"])
+    assert facts["no_answer"] and facts["threshold"] == kept["threshold"]
+    answerer = load_run(runs["qa"])
+    assert answerer.threshold == facts["threshold"]
+    assert answerer.choose_threshold(places().valid) == pytest.approx(facts["threshold"], abs=1e-4)
+    for kind in ("classification", "tagging"):
+        assert "threshold" not in (runs[kind] / "run.json").read_text()
+        assert all("threshold" not in record for record in result_of(runs[kind])["seeds"])
+
+
+def test_no_threshold_is_better_on_validation(runs: dict[str, Path]) -> None:
+    """By trying: the one that is chosen, also for records where 0 is a bad choice."""
+    answerer = load_run(runs["qa"])
+    valid = places().valid
+    for shift in (0.0, 12.0, -12.0):
+        plain = answerer.scores
+
+        def shifted(rows: Any, plain: Any = plain, shift: float = shift) -> list[torch.Tensor]:
+            found = [scores.clone() for scores in plain(rows)]
+            for scores in found:
+                scores[0] += shift
+            return found
+
+        answerer.scores = shifted  # type: ignore[method-assign]
+        chosen = answerer.choose_threshold(valid)
+        f1 = {}
+        for threshold in [0.0, chosen, *range(-60, 61, 3)]:
+            answerer.threshold = threshold
+            f1[threshold] = score_records(places(), valid, answerer.answer(valid))["f1"]
+        assert f1[chosen] == max(f1.values())
+        assert shift == 0 or f1[chosen] > f1[0.0], "0 is as good, nothing is tested"
+        answerer.scores = plain  # type: ignore[method-assign]
+
+
+def test_the_stored_threshold_is_used(runs: dict[str, Path], tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(runs["qa"], out)
+    facts = json.loads((out / "run.json").read_text())
+    task = places(answered=0.5)
+    for threshold, silent in ((1e4, 0), (-1e4, len(task.test))):
+        (out / "run.json").write_text(json.dumps(facts | {"threshold": threshold}))
+        scores = evaluate_run(out, task)
+        assert scores["f1 unanswered"] == (silent > 0)
+        assert sum(a["answer"] == "" for a in predict_run(out, asked_of(task))) == silent
+    del facts["threshold"]  # a run that was made before there was one
+    (out / "run.json").write_text(json.dumps(facts))
+    assert load_run(out).threshold == 0.0
+
+
+def test_several_answers(runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    rest = " ".join(["the wine is the garden"] * 30)
+    context = f"the boat is in Bonn the king {rest} the boat is in Rome the king"
+    asked = {"question": "where is the boat", "context": context, "id": 7}
+    (one,) = predict_run(runs["qa"], [asked])
+    assert set(one) == {*asked, "answer", "start", "score"}
+    (several,) = predict_run(runs["qa"], [asked], best=25)
+    assert several == one | {"others": several["others"]} and len(several["others"]) == 24
+    everything = [one | {"end": one["start"] + len(one["answer"])}, *several["others"]]
+    for answer in everything:
+        assert answer["answer"] == context[answer["start"] : answer["end"]]
+    assert all(set(o) == {"answer", "score", "start", "end"} for o in several["others"])
+    scores = [answer["score"] for answer in everything]
+    assert scores == sorted(scores, reverse=True)
+    assert len({(answer["start"], answer["end"]) for answer in everything}) == 25
+    with pytest.raises(RunError, match="only questions have several answers, leave --best out"):
+        list(predict_run(runs["tagging"], [{"text": "在北京"}], best=2))
+    be_sure_of(monkeypatch, bonn=9.0, rome=8.0)  # in the first window, and in the last
+    (several,) = predict_run(runs["qa"], [asked], best=2)
+    assert (several["answer"], several["start"]) == ("Bonn", context.index("Bonn"))
+    start = context.index("Rome")
+    rome = {"answer": "Rome", "score": 16.0, "start": start, "end": start + 4}
+    assert several["others"] == [rome]
 
 
 # ---------------------------------------------------------------- the command line
@@ -423,9 +603,10 @@ def test_from_a_table_to_answers(run: Any, table: Path, tiny: Path, tmp_path: Pa
     code, said, err = run(
         "finetune", "--task", str(table), "--model", str(tiny), "--out", str(out),
         "--column", "text=review", "--epochs", "10", "--rate", "3e-3", "--size", "16",
-        "--dtype", "fp32", "--no-progress",
+        "--dtype", "fp32", "--weight-decay", "0.05", "--no-progress",
     )  # fmt: skip
     assert code == 0, err
+    assert result_of(out)["settings"]["weight_decay"] == 0.05
     assert "majority: accuracy" in said and "mean of 1: accuracy" in said
     code, said, _ = run("predict", str(out), "river bank good city", "king boat bad tree")
     answers = [json.loads(line) for line in said.splitlines()]
@@ -453,6 +634,13 @@ def test_a_question_with_its_context(run: Any, runs: dict[str, Path]) -> None:
     )
     answer = json.loads(said)
     assert code == 0 and answer["answer"] == "Bonn" and answer["start"] == 15
+    assert set(answer) == {"text", "pair", "answer", "start", "score"}
+    code, said, _ = run(
+        "predict", str(runs["qa"]), "where is the boat", "--best", "3",
+        "--pair", "the boat is in Bonn the king",
+    )  # fmt: skip
+    several = json.loads(said)
+    assert code == 0 and len(several.pop("others")) == 2 and several == answer
     assert list(read_inputs(["q\tc\n"])) == [{"text": "q", "pair": "c"}]
 
 
@@ -497,6 +685,9 @@ def test_wrong_usage(run: Any, runs: dict[str, Path], tiny: Path) -> None:
         ["evaluate", there, "--split", "dev"],
         ["finetune", "--task", "x", "--model", "y", "--out", "z", "--dtype", "fp16"],
         ["finetune", "--task", "x", "--model", "y", "--out", "z", "--column", "text"],
+        ["finetune", "--task", "x", "--model", "y", "--out", "z", "--weight-decay", "-1"],
+        ["finetune", "--task", "x", "--model", "y", "--out", "z", "--max-length", "-3"],
+        ["predict", there, "a", "--best", "0"],
     ):
         code, out, err = run(*args)
         assert code == 2 and out == "" and "Error: " in err, args

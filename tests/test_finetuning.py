@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from bertlearn.config import BertConfig
 from bertlearn.data import sources
 from bertlearn.finetuning import (
+    align_labels,
     answer_windows,
     best_spans,
     class_weights,
@@ -218,6 +219,37 @@ def test_silence_is_one_of_the_answers():
     assert read_answers([window], [scores], no_answer=2.5)[0].end > 0
 
 
+def test_a_batch_has_what_its_kind_is_asked_for():
+    """Keys, shapes and dtypes as the docstring says them."""
+    kinds = {
+        "texts": (text_rows(TOKENIZER, ["a film", "film"], [1, 0]), {"labels": (2,)}),
+        "unknown": (text_rows(TOKENIZER, ["a film", "film"]), {}),
+        "words": (word_rows(TOKENIZER, [["a", "film"], ["film"]], [[1, 2], [3]]),
+                  {"labels": (2, 4)}),
+        "windows": (
+            answer_windows(TOKENIZER, "the?", "a film a film a", (2, 6), 8, 3),
+            {"start_positions": (2,), "end_positions": (2,)},
+        ),
+    }  # fmt: skip
+    for name, (rows, asked) in kinds.items():
+        batch = task_batch(rows, 0)
+        shape = tuple(batch["input_ids"].shape)
+        given = {"input_ids": shape, "token_type_ids": shape} | asked
+        assert {k: tuple(x.shape) for k, x in batch.items() if k != "attention_mask"} == given, name
+        mask = batch.pop("attention_mask")
+        assert mask.dtype is torch.bool and tuple(mask.shape) == shape and not mask.all()
+        assert all(x.dtype is torch.int64 for x in batch.values())
+    assert "attention_mask" not in task_batch(text_rows(TOKENIZER, ["film", "film"]), 0)
+    words = task_batch(kinds["words"][0], 0)["labels"].tolist()
+    assert words == [[IGNORE, 1, 2, IGNORE], [IGNORE, 3, IGNORE, IGNORE]]
+    assert task_batch(kinds["windows"][0], 0)["end_positions"].tolist()[-1] == 0  # not in it
+
+
+def test_a_word_without_a_label():
+    with pytest.raises(IndexError):
+        align_labels([1], [None, 0, 1, None])
+
+
 # ---------------------------------------------------------------- models
 @pytest.mark.parametrize("kind", ["text", "words", "windows"])
 def test_predictions_do_not_depend_on_the_batch(kind):
@@ -347,6 +379,10 @@ def test_class_weights_reach_the_loss_and_refuse_an_empty_class():
     assert class_weights([row.label for row in rows], 2).tolist() == pytest.approx([5 / 6, 5 / 4])
     with pytest.raises(ValueError, match=r"counted \[3, 0\]"):
         class_weights([0, 0, 0], 2)
+    with pytest.raises(ValueError, match=r"counted \[1, 1, 1\]"):
+        class_weights([0, 1, 2], 2)
+    with pytest.raises(RuntimeError, match="non-negative"):
+        class_weights([0, 1, -1], 2)
     heavy = torch.tensor([1e-6, 1.0])
     model = BertForSequenceClassification(config())
     finetune(model, toy_rows(), 0, random.Random(0), epochs=8, size=8, rate=3e-3,

@@ -101,6 +101,9 @@ def test_the_probe_is_ridge_regression() -> None:
     torch.testing.assert_close(ours, want.float(), rtol=1e-4, atol=1e-5)
     guesses = torch.tensor(theirs.predict(states.double())).argmax(1)
     assert probe_accuracy(ours, states, labels) == (guesses == labels).double().mean().item()
+    for wrong in (5, -1):
+        with pytest.raises(RuntimeError, match="Class values must be"):
+            fit_probe(states, labels.index_fill(0, torch.tensor([0]), wrong), 5)
 
 
 def test_association_does_not_care_for_the_order_or_the_number_of_texts() -> None:
@@ -111,6 +114,9 @@ def test_association_does_not_care_for_the_order_or_the_number_of_texts() -> Non
     share = counts / counts.sum()
     assert (share * values).sum() >= 0  # its mean is mutual information
     assert pointwise_mutual_information(torch.tensor([[3, 0], [0, 3]]))[0, 1] == -math.inf
+    unseen = pointwise_mutual_information(torch.tensor([[3, 1, 0], [0, 2, 0], [0, 0, 0]]))
+    assert unseen[1, 0] == -math.inf and unseen[:2, :2].isnan().sum() == 0
+    assert unseen[2].isnan().all() and unseen[:, 2].isnan().all()  # nothing is known of them
 
 
 def test_the_record_is_complete() -> None:

@@ -12,6 +12,7 @@ import functools
 
 import pytest
 import torch
+from captum import attr as captum
 from torch import Tensor, nn
 
 from bertlearn import BertConfig, BertForPreTraining, BertModel, BertTokenizer
@@ -27,8 +28,6 @@ from bertlearn.gradients import (
 )
 from bertlearn.masking import IGNORE
 from bertlearn.model import masked_lm_loss
-
-captum = pytest.importorskip("captum.attr")
 
 TEXTS = ("the river bank was flooded", "an unusually good film, and not a long one")
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertlearn.data import corpora, sources
@@ -284,9 +284,33 @@ def test_rows_of_another_form(name, row, said):
         hub.parse_rows(name, "train", [row])
 
 
+def many(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows in 200 versions, each there twice: as it is, and in capitals with more blanks where
+    nothing counts characters. Two versions of a context are of one article."""
+    found = []
+    for version in range(200):
+        for row in rows:
+            one = dict(row)
+            for name in ("sentence", "sentence1", "text", "context"):
+                if name in row:
+                    one[name] = f"{row[name]} Version {version}."
+            if "title" in row:
+                one["title"] = f"{row['title']} {version // 2}"
+            if "tokens" in row:
+                one["tokens"] = [*row["tokens"], f"v{version}"]
+                one["ner_tags"] = [*row["ner_tags"], 0]
+            other = dict(one)
+            if "sentence" in row:
+                other["sentence"] = one["sentence"].upper().replace(" ", "  ")
+            if "tokens" in row:
+                other["tokens"] = [token.upper() for token in one["tokens"]]
+            found += [one, other]
+    return [row | {"id": str(i)} if "id" in row else row for i, row in enumerate(found)]
+
+
 @pytest.fixture
 def library(monkeypatch):
-    """A stand-in for `datasets` that gives what is in the files, or fails."""
+    """A stand-in for `datasets` that gives what is in the files in many versions, or fails."""
     module = types.ModuleType("datasets")
     module.asked, module.error = [], None
 
@@ -295,8 +319,7 @@ def library(monkeypatch):
         if module.error:
             raise module.error
         task = next(task for task, what in hub.HUB.items() if what.set == name)
-        rows = rows_of(task) * 20
-        return [row | {"id": str(i)} if "id" in row else row for i, row in enumerate(rows)]
+        return many(rows_of(task))
 
     module.load_dataset = load_dataset
     monkeypatch.setitem(sys.modules, "datasets", module)
@@ -307,8 +330,40 @@ def library(monkeypatch):
 def test_a_task_of_the_hub_is_loaded(library, name):
     task = load_task(name)
     assert task.kind == hub.HUB[name].kind and task.labels == hub.HUB[name].labels
-    assert all(sizes(task)) and not set(task.train) & set(task.valid)
+    assert all(sizes(task))
     assert {split for _, _, split, _ in library.asked} <= {"train", "validation", "test"}
+
+
+def read_in(records: Any) -> set[str]:
+    """What there is to read in records: of questions the contexts."""
+    texts = (
+        r.context if isinstance(r, Question)
+        else " ".join(r.words) if isinstance(r, Tagged)
+        else r.text
+        for r in records
+    )  # fmt: skip
+    return {" ".join(text.casefold().split()) for text in texts}
+
+
+@pytest.mark.parametrize("name", [name for name in HUB_TASKS if hub.HUB[name].valid is None])
+def test_no_text_of_validation_is_learned_from(library, name):
+    """Every text of the stand-in is there twice, with two ids."""
+    task = load_task(name)
+    train, valid = read_in(task.train), read_in(task.valid)
+    assert not train & valid
+    assert 2 * len(valid) <= sizes(task)[1] and 2 * len(train) <= sizes(task)[0]
+    assert 0.05 < len(valid) / len(train | valid) < 0.2
+    assert sum(sizes(task)[:2]) == len(many(rows_of(name)))
+
+
+def test_an_article_of_squad_is_on_one_side(library):
+    task = load_task("squad")
+    title = {row["context"]: row["title"] for row in many(rows_of("squad"))}
+    train, valid = ({title[r.context] for r in part} for part in (task.train, task.valid))
+    assert not train & valid and len(train | valid) == 100
+    rows = [{k: v for k, v in row.items() if k != "title"} for row in many(rows_of("squad"))]
+    learned, rest = hub.carve("squad", rows)  # without titles the contexts decide
+    assert not read_in(learned) & read_in(rest) and rest
 
 
 @pytest.mark.parametrize("error", [ConnectionError("no route\nto host"), ValueError("moved")])
@@ -347,6 +402,32 @@ def test_a_text_that_is_there_twice_is_never_on_both_sides(tmp_path):
     task = load_task(write(tmp_path / "own.csv", "text,label", *table(), *table()))
     texts = [{r.text for r in getattr(task, split)} for split in SPLITS]
     assert not texts[0] & texts[1] and not texts[0] & texts[2]
+
+
+def test_blanks_and_capitals_do_not_make_another_text(tmp_path):
+    three = "Text {0} is good,yes|TEXT {0}  is good ,yes|no {0},no"
+    lines = [line for i in range(60) for line in three.format(i).split("|")]
+    task = load_task(write(tmp_path / "own.csv", "text,label", *lines))
+    train, valid, test = (read_in(getattr(task, split)) for split in SPLITS)
+    assert not train & valid and not train & test and not valid & test
+
+
+def test_a_context_of_ones_own_is_on_one_side(tmp_path):
+    asked = [
+        {"question": f"q{j} of {i}?", "context": f"it is {i}", "answer": str(i)}
+        for i in range(60)
+        for j in range(5)
+    ]
+    task = load_task(write(tmp_path / "own.jsonl", *map(json.dumps, asked)))
+    train, valid, test = (read_in(getattr(task, split)) for split in SPLITS)
+    assert not train & valid and not train & test and not valid & test
+    assert sum(sizes(task)) == 300 and len(train | valid | test) == 60
+
+
+def test_one_context_is_no_task(tmp_path):
+    asked = [{"question": f"q{i}?", "context": "it is 7", "answer": "7"} for i in range(60)]
+    with pytest.raises(DataError, match="leaves nothing for .*: give more contexts, or a folder"):
+        load_task(write(tmp_path / "own.jsonl", *map(json.dumps, asked)))
 
 
 def test_columns_of_other_names_and_tabs_and_quotes(tmp_path):
@@ -469,6 +550,72 @@ def test_scores_of_answers():
     assert found["f1"] == pytest.approx((1 + 2 / 3 + 1 + 0) / 4)
     assert found["f1 unanswered"] == 0.5
     assert metrics.overlap("北京大学", "北京") == pytest.approx(2 / 3)  # characters are words
+
+
+UNITS = ["the", "The", "a", "an", "rhine", "Rhine,", "bonn", "U.S.", "-", "co-op", "42"]
+ANSWERS = st.lists(st.sampled_from(UNITS), max_size=5).map(" ".join)
+
+
+@settings(deadline=None)  # the import takes a while
+@given(st.lists(st.tuples(st.lists(ANSWERS, max_size=3), ANSWERS), min_size=1, max_size=6))
+def test_scores_of_answers_equal_torchmetrics(questions):
+    """Its squad() follows the script that SQuAD is judged with; an answer of "" stands for none."""
+    from torchmetrics.functional.text import squad
+
+    truth, given_answers = zip(*questions, strict=True)
+    theirs = squad(
+        [{"id": str(i), "prediction_text": text} for i, text in enumerate(given_answers)],
+        [
+            {"id": str(i), "answers": {"text": right or [""], "answer_start": [0]}}
+            for i, right in enumerate(truth)
+        ],
+    )
+    ours = metrics.qa_scores(truth, given_answers)
+    assert 100 * ours["em"] == pytest.approx(float(theirs["exact_match"]), abs=1e-3)
+    assert 100 * ours["f1"] == pytest.approx(float(theirs["f1"]), abs=1e-3)
+
+
+def total(differences, spoken, silent, threshold) -> float:
+    rows = zip(differences, spoken, silent, strict=True)
+    return sum(quiet if d > threshold else said for d, said, quiet in rows) / len(differences)
+
+
+def test_when_to_say_nothing_by_hand():
+    # Speaking on the first alone gives 1 + 0 + 1 + 1; at 0 it would speak on the third, and lose 1.
+    differences, spoken, silent = [-3, 1, -1, 2], [1, 0.5, 0, 0], [0, 0, 1, 1]
+    assert total(differences, spoken, silent, 0) == (1 + 0 + 0 + 1) / 4
+    assert metrics.best_threshold(differences, spoken, silent) == (-2, (1 + 0 + 1 + 1) / 4)
+    # Were the third answerable, speaking up to 1 would be best: 1 + 0.5 + 0 + 1.
+    silent = [0, 0, 0, 1]
+    assert metrics.best_threshold(differences, spoken, silent) == (1.5, 2.5 / 4)
+    assert metrics.best_threshold([5, 6], [1, 1], [0, 0]) == (7, 1)  # always speak
+    assert metrics.best_threshold([-5, -6], [0, 0], [1, 1]) == (-7, 1)  # never
+    assert metrics.best_threshold([-5, 6], [1, 0], [0, 1]) == (0, 1)  # nothing to choose: 0
+    assert metrics.best_threshold([1, 1], [1, 0], [0, 1]) == (0, 0.5)  # equal ones go together
+    with pytest.raises(ValueError, match="no questions"):
+        metrics.best_threshold([], [], [])
+    with pytest.raises(ValueError, match="zip"):
+        metrics.best_threshold([1.0], [1.0, 2.0], [0.0])
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(-4, 4) | st.floats(-9, 9), st.sampled_from([0, 0.25, 1 / 3, 1]),
+            st.sampled_from([0, 1]),
+        ),
+        min_size=1, max_size=30,
+    )
+)  # fmt: skip
+def test_when_to_say_nothing_against_trying_all(rows):
+    differences, spoken, silent = zip(*rows, strict=True)
+    tried = [*differences, min(differences) - 1, 0]
+    threshold, score = metrics.best_threshold(differences, spoken, silent)
+    best = max(total(differences, spoken, silent, at) for at in tried)
+    assert score == pytest.approx(best, abs=1e-9)
+    assert total(differences, spoken, silent, threshold) == pytest.approx(best, abs=1e-9)
+    if total(differences, spoken, silent, 0) >= best - 1e-12:
+        assert threshold == 0
 
 
 def test_ranks_and_spread():

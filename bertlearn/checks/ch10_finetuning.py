@@ -1754,6 +1754,7 @@ threshold_question = Check(
     kind="implement",
     difficulty=3,
     minutes=25,
+    hides=("engine.metrics.best_threshold",),
     reminder="Try every threshold that changes an answer, and one beyond each end.",
 )
 

@@ -1,7 +1,7 @@
 """A fine-tuned model at work: from records to rows, from scores to answers.
 
 What a run needs to answer is in its folder: weights, names of labels, vocabulary, and in run.json
-the kind of task and the length of rows.
+the kind of task, the length of rows, and how much better "no answer" must be.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ from bertlearn.data.errors import DataError
 from bertlearn.data.tasks import Classified, Question, Record, Tagged, Task, load_task
 from bertlearn.engine.baselines import score_records
 from bertlearn.engine.fill import tokenizer_of
+from bertlearn.engine.metrics import best_threshold, qa_scores
 from bertlearn.engine.runs import RunError
 from bertlearn.finetuning import (
+    Answer,
     Window,
     WordRow,
     answer_windows,
@@ -64,6 +66,8 @@ class Answerer:
         stride: tokens from one window of a context to the next.
         no_answer: a context may have no answer.
         precision: a context to compute in, such as autocast.
+        threshold: "no answer" is given where its score exceeds that of the best answer by more
+            than this, in logits.
     """
 
     def __init__(
@@ -76,10 +80,11 @@ class Answerer:
         stride: int,
         no_answer: bool,
         precision: Callable[[], AbstractContextManager] = nullcontext,
+        threshold: float = 0.0,
     ):
         self.model, self.tokenizer, self.kind = model, tokenizer, kind
         self.labels, self.max_length, self.stride = tuple(labels), max_length, stride
-        self.no_answer, self.precision = no_answer, precision
+        self.no_answer, self.precision, self.threshold = no_answer, precision, threshold
         self.pad_id = tokenizer.token_to_id("[PAD]")
 
     # ---- records to rows
@@ -140,10 +145,30 @@ class Answerer:
             return [self.labels[int(logits.argmax())] for logits in scores]
         if self.kind == "tagging":
             return self._tags(cast(Sequence[Tagged], records), rows, scores)
-        return [
-            question.context[best.start : best.end]
-            for question, best in self._best(cast(Sequence[Question], records), rows, scores)
-        ]
+        found = self._found(cast(Sequence[Question], records), rows, scores)
+        return [question.context[best.start : best.end] for question, (best, *_) in found]
+
+    def choose_threshold(self, records: Sequence[Record]) -> float:
+        """The threshold for "no answer" with the best F1 on these records: give those for
+        validation, never those of the test. See `bertlearn.engine.metrics.best_threshold`.
+
+        Returns:
+            logits; ``threshold`` itself stays as it is.
+
+        Raises:
+            ValueError: without records.
+        """
+        rows = self.rows(records, known=False)
+        differences, spoken, silent = [], [], []
+        asked = cast(Sequence[Question], records)
+        for question, windows, scores in self._by_question(asked, rows, self.scores(rows)):
+            best, *_ = read_answers(windows, scores)
+            none = min(float(logits[0].sum()) for logits in scores)
+            right = [text for text, _ in question.answers]
+            differences.append(none - best.score)
+            spoken.append(qa_scores([right], [question.context[best.start : best.end]])["f1"])
+            silent.append(qa_scores([right], [""])["f1"])
+        return best_threshold(differences, spoken, silent)[0]
 
     def _tags(
         self, records: Sequence[Tagged], rows: Sequence[Row], scores: Sequence[Tensor]
@@ -152,21 +177,43 @@ class Answerer:
         found = read_labels(cast(Sequence[WordRow], rows), scores, sizes)
         return [[self.labels[i] for i in numbers] for numbers in found]
 
-    def _best(
+    def _by_question(
         self, records: Sequence[Question], rows: Sequence[Row], scores: Sequence[Tensor]
-    ) -> Iterator[tuple[Question, Any]]:
-        """Each question with its best answer."""
+    ) -> Iterator[tuple[Question, list[Window], list[Tensor]]]:
+        """Each question with its windows, and their scores."""
         groups: list[list[int]] = [[] for _ in records]
         for place, window in enumerate(cast(Sequence[Window], rows)):
             groups[window.source].append(place)
-        threshold = 0.0 if self.no_answer else None
         for record, group in zip(records, groups, strict=True):
-            windows = [cast(Window, rows[i]) for i in group]
-            answers = read_answers(windows, [scores[i] for i in group], no_answer=threshold)
-            yield record, answers[0]
+            yield record, [cast(Window, rows[i]) for i in group], [scores[i] for i in group]
 
-    def tell(self, records: Sequence[Record]) -> list[dict[str, Any]]:
-        """Answers with all that there is to say of them, as plain data."""
+    def _found(
+        self,
+        records: Sequence[Question],
+        rows: Sequence[Row],
+        scores: Sequence[Tensor],
+        n_best: int = 20,
+    ) -> Iterator[tuple[Question, list[Answer]]]:
+        """Each question with its best answers over all windows, best first."""
+        threshold = self.threshold if self.no_answer else None
+        for record, windows, logits in self._by_question(records, rows, scores):
+            yield record, read_answers(windows, logits, n_best, no_answer=threshold)
+
+    def tell(self, records: Sequence[Record], best: int = 1) -> list[dict[str, Any]]:
+        """Answers with all that there is to say of them, as plain data.
+
+        Args:
+            records: what is asked of them is not looked at.
+            best: for questions, how many answers.
+
+        Returns:
+            one mapping a record. Of a class it has "label", its probability "score", and "scores"
+            by label; of words "tags", one a word, and "names", each with "name" and "kind"; of a
+            question "answer" ("" for none), the character "start" where it begins in the context,
+            and "score", the logits of its first and of its last token, added. If ``best`` is more
+            than 1, also the next ones in "others", best first, each with "answer", "score",
+            "start" and "end", the character after its last.
+        """
         rows = self.rows(records, known=False)
         scores = self.scores(rows)
         if self.kind == "classification":
@@ -175,14 +222,10 @@ class Answerer:
             tagged = cast(Sequence[Tagged], records)
             tags = self._tags(tagged, rows, scores)
             return [{"tags": row, "names": _names(r, row)} for r, row in zip(tagged, tags)]  # noqa: B905
-        best = self._best(cast(Sequence[Question], records), rows, scores)
+        asked = cast(Sequence[Question], records)
         return [
-            {
-                "answer": question.context[answer.start : answer.end],
-                "start": answer.start,
-                "score": round(answer.score, 4),
-            }
-            for question, answer in best
+            _tell_answers(question.context, answers[:best], best > 1)
+            for question, answers in self._found(asked, rows, scores, max(best, 20))
         ]
 
     def _tell_class(self, shares: list[float]) -> dict[str, Any]:
@@ -194,6 +237,20 @@ class Answerer:
                 name: round(share, 4) for name, share in zip(self.labels, shares, strict=True)
             },
         }
+
+
+def _tell_answers(context: str, answers: Sequence[Answer], several: bool) -> dict[str, Any]:
+    told = [
+        {
+            "answer": context[answer.start : answer.end],
+            "score": round(answer.score, 4),
+            "start": answer.start,
+            "end": answer.end,
+        }
+        for answer in answers
+    ]
+    first = {name: told[0][name] for name in ("answer", "start", "score")}
+    return {**first, "others": told[1:]} if several else first
 
 
 def _names(record: Tagged, tags: Sequence[str]) -> list[dict[str, str]]:
@@ -247,8 +304,16 @@ def load_run(run: str | Path) -> Answerer:
             f"{run} has no model yet, or it is damaged ({error}): finish the run with --resume"
         ) from None
     length, stride = facts["max_length"], facts["stride"]
-    tokenizer, labels = tokenizer_of(folder), facts["labels"]
-    return Answerer(model, tokenizer, facts["kind"], labels, length, stride, facts["no_answer"])
+    return Answerer(
+        model,
+        tokenizer_of(folder),
+        facts["kind"],
+        facts["labels"],
+        length,
+        stride,
+        facts["no_answer"],
+        threshold=facts.get("threshold", 0.0),
+    )
 
 
 def evaluate_run(
@@ -265,8 +330,13 @@ def evaluate_run(
         split: "train", "valid" or "test".
         columns: of a file, where they have other names.
 
+    Returns:
+        "task", "split" and "records", how many there are, then each score by its name, as
+        `score_records` gives them, rounded to 4 decimals.
+
     Raises:
-        RunError: if the run is of another kind of task, or has other labels.
+        RunError: if there is no such run, or it is of another kind of task, or has other labels.
+        DataError: see `bertlearn.data.tasks.load_task`.
     """
     answerer = load_run(run)
     if task is None:
@@ -294,7 +364,18 @@ def evaluate_run(
 
 
 def read_inputs(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
-    """One input a line: plain text, two texts with a tab between, or a JSON object."""
+    """One input a line: plain text, two texts with a tab between, or a JSON object.
+
+    Args:
+        lines: with or without their ends.
+
+    Returns:
+        for each line a mapping for `predict_run`, the JSON object, or "text" and, after a tab,
+        "pair".
+
+    Raises:
+        DataError: for a line that begins like a JSON object and is none, with its number.
+    """
     for number, line in enumerate(lines, 1):
         text = line.rstrip("\r\n")
         if text.lstrip().startswith("{"):
@@ -310,7 +391,7 @@ def read_inputs(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
 
 
 def predict_run(
-    run: str | Path, inputs: Iterable[Mapping[str, Any]], size: int = 256
+    run: str | Path, inputs: Iterable[Mapping[str, Any]], size: int = 256, best: int = 1
 ) -> Iterator[dict[str, Any]]:
     """Answers to inputs, each with its input, as they come.
 
@@ -319,17 +400,28 @@ def predict_run(
         inputs: "text", and "pair" for pairs; "question" and "context" (or "text" and "pair") for
             questions; "text" or "words" for names.
         size: inputs that are answered at once.
+        best: how many answers to a question.
+
+    Returns:
+        for each input its own fields, then those of the answer. For classes these are "label",
+        "score" and "scores"; for words "tags" and "names"; for questions "answer", "start",
+        "score" and, if ``best`` is more than 1, "others". See `Answerer.tell`.
 
     Raises:
-        RunError: if there is no such run.
+        RunError: if there is no such run, or several answers are asked of one that has labels.
         DataError: for an empty text, or a field that is missing.
     """
     answerer = load_run(run)
+    if best > 1 and answerer.kind != "qa":
+        raise RunError(
+            f"{run} is a run for {answerer.kind}: only questions have several answers, leave "
+            f"--best out"
+        )
     is_pair = bool(describe_run(run)["is_pair"])
     numbered = enumerate(inputs, 1)
     while some := list(islice(numbered, size)):
         records = [_record(answerer.kind, is_pair, i, given) for i, given in some]
-        for (_, given), told in zip(some, answerer.tell(records), strict=True):
+        for (_, given), told in zip(some, answerer.tell(records, best), strict=True):
             yield {**given, **told}
 
 

@@ -1,6 +1,7 @@
 """A fine-tuning run from start to end (``bertlearn finetune``).
 
-run.json                        what was asked for, and with which data and versions
+run.json                        what was asked for, and with which data and versions; of questions
+                                also from which threshold on the saved model says "no answer"
 metrics.jsonl                   losses, the scores after each epoch, and of each seed
 result.json                     all scores: mean and spread over seeds, baselines, minutes
 config.json, model.safetensors  the model of the seed that is best on validation
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import random
 import time
 import warnings
@@ -42,6 +44,7 @@ __all__ = ["BASELINES_ONLY", "ModelSource", "Settings", "run_finetuning"]
 
 BASELINES_ONLY = "baselines"  # in a model's place
 _LOG_STEPS = 20
+_SHORTEST = 8  # tokens of a row
 
 
 @dataclass(frozen=True)
@@ -53,14 +56,19 @@ class Settings:
         size: rows of a batch.
         rate: the highest learning rate.
         warmup: the share of the steps until it is reached.
-        layer_decay: each layer learns at so many times the rate of the one above it.
-        weight_decay: of AdamW.
+        layer_decay: each layer learns at so many times the rate of the one above it; 1 for the
+            same rate everywhere.
+        weight_decay: of AdamW, for what has two axes.
         dropout: of hidden states. That of attention is 0: it is slow, and changes little.
-        max_length: tokens of a row; None for 128, for questions 256, or what the model has.
-        patience: stop when so many epochs in a row were not better on validation.
+        max_length: tokens of a row, at least 8; None for 128, for questions 256, or what the model
+            has.
+        patience: stop when so many epochs in a row were not better on validation; None for never.
         balance: every class counts the same, however many examples it has.
         frozen: train the head alone.
         dtype: "fp32", "bf16", or "auto": bf16 where the processor multiplies it fast.
+
+    Raises:
+        ValueError: for a value that cannot be; says what can.
     """
 
     epochs: int = 3
@@ -77,12 +85,28 @@ class Settings:
     dtype: str = "auto"
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "size", "rate", "layer_decay"):
-            if not getattr(self, name) > 0:
+        for name in ("epochs", "size", "rate"):
+            if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be more than 0, not {getattr(self, name)}")
         for name in ("warmup", "dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), not {getattr(self, name)}")
+        if not 0 < self.layer_decay <= 1:
+            raise ValueError(
+                f"layer_decay must be more than 0 and at most 1, which is the same rate for all "
+                f"layers, not {self.layer_decay}"
+            )
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f"weight_decay must be 0 or more, not {self.weight_decay}")
+        if self.max_length is not None and self.max_length < _SHORTEST:
+            raise ValueError(
+                f"max_length must be {_SHORTEST} tokens or more, or None for the usual length, not "
+                f"{self.max_length}"
+            )
+        if self.patience is not None and self.patience < 1:
+            raise ValueError(
+                f"patience must be 1 epoch or more, or None to do all epochs, not {self.patience}"
+            )
         if self.dtype not in ("auto", "fp32", "bf16"):
             raise ValueError(f"dtype must be auto, fp32 or bf16, not {self.dtype!r}")
 
@@ -191,7 +215,20 @@ def _check_same(folder: RunFolder, facts: dict[str, Any]) -> None:
 
 
 class ModelSource:
-    """A model to start from: a folder with weights, or its shape alone."""
+    """A model to start from: a folder with weights, or its shape alone.
+
+    Args:
+        name: a shipped model, a source or a folder; "scratch" for fresh weights in the shape of the
+            book's mini of the task's language, "scratch:MODEL" in that of another.
+        task: to learn.
+        settings: how: the length of rows, dropout, and in which numbers to multiply.
+
+    Raises:
+        RunError: if the book's mini is not here, or the model has not so many positions.
+        CheckpointError: if there is no such model, or its config.json is missing or damaged.
+        FileNotFoundError: if it has no vocabulary.
+        ValueError: if its config.json has a value that cannot be.
+    """
 
     def __init__(self, name: str, task: Task, settings: Settings):
         scratch, _, shape = name.partition(":")
@@ -217,14 +254,25 @@ class ModelSource:
         positions = self.config.max_position_embeddings
         usual = 256 if task.kind == "qa" else 128
         self.max_length = settings.max_length or min(usual, positions)
-        if not 8 <= self.max_length <= positions:
+        if not _SHORTEST <= self.max_length <= positions:
             raise RunError(
-                f"the model has {positions} positions: max_length must be 8 to {positions}, not "
-                f"{self.max_length}"
+                f"the model has {positions} positions: max_length must be {_SHORTEST} to "
+                f"{positions}, not {self.max_length}"
             )
 
     def make(self, task: Task) -> Any:
-        """The model with a fresh head for the task; torch's generator draws the head."""
+        """The model with a fresh head for the task; torch's generator draws the head.
+
+        Args:
+            task: says which head, and how many labels.
+
+        Returns:
+            one of `HEADS`, all of it fresh for "scratch", else with the folder's weights below the
+            head.
+
+        Raises:
+            CheckpointError: if the weights are damaged, or of another shape.
+        """
         head = HEADS[task.kind]
         names = {} if task.kind == "qa" else {"id2label": dict(enumerate(task.labels))}
         if self.fresh:
@@ -253,13 +301,18 @@ class _Run:
         self.main = MAIN[task.kind]
 
     def done(self) -> dict[int, dict[str, Any]]:
-        """The records of the seeds that are finished."""
+        """The records of the seeds that are finished, in the order in which they were."""
         return {r["seed"]: r for r in self.folder.records() if "test" in r}
+
+    def _kept(self) -> dict[str, Any] | None:
+        """The record of the seed whose weights are saved: of all that are finished, whatever
+        this command was asked for, the first that is best on validation."""
+        records = self.done().values()
+        return max(records, key=lambda record: record["valid"][self.main], default=None)
 
     def seed(self, seed: int, source: ModelSource) -> None:
         """Fine-tune with one seed, unless that is done; keep the model if it is the best yet."""
-        done = self.done()
-        if seed in done:
+        if seed in self.done():
             return
         torch.manual_seed(seed)
         task = self.task
@@ -278,9 +331,13 @@ class _Run:
         start = time.perf_counter()
         best = self._train(seed, task, answerer)
         minutes = (time.perf_counter() - start) / 60
+        told: dict[str, Any] = {}
+        if answerer.no_answer:
+            answerer.threshold = answerer.choose_threshold(task.valid)
+            told = {"threshold": answerer.threshold}
         valid, test = self._score(answerer, "valid"), self._score(answerer, "test")
-        others = [record["valid"][self.main] for record in done.values()]
-        if not others or valid[self.main] > max(others):
+        kept = self._kept()
+        if kept is None or valid[self.main] > kept["valid"][self.main]:
             self._save(answerer)
         self.folder.log(
             {
@@ -288,6 +345,7 @@ class _Run:
                 "examples": len(task.train),
                 "best_epoch": best,
                 "minutes": round(minutes, 4),
+                **told,
                 "valid": valid,
                 "test": test,
             }
@@ -352,15 +410,17 @@ class _Run:
         return {name: round(value, 4) for name, value in scores.items()}
 
     def _save(self, answerer: Answerer) -> None:
-        """Write the model as a Hugging Face directory, with its vocabulary."""
+        """Write the model as a Hugging Face directory, with its vocabulary, and its threshold."""
         path = self.folder.path
         answerer.model.save_pretrained(path)
         save_tokenizer(answerer.tokenizer, path, self.facts["max_length"])
+        if answerer.no_answer:
+            self.folder.describe(self.folder.description() | {"threshold": answerer.threshold})
 
     def finish(self, with_baselines: bool, seeds: range, trained: bool) -> dict[str, Any]:
         """Put the scores together, and write them down."""
         records = [self.done()[seed] for seed in seeds] if trained else []
-        kept = max(records, key=lambda record: record["valid"][self.main]) if records else None
+        kept = self._kept()
         result: dict[str, Any] = {
             "task": self.facts["task"],
             "model": self.facts["model"],

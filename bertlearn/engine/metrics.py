@@ -7,6 +7,7 @@ correlation SciPy's. Exact match and token F1 of answers follow the script that 
 
 from __future__ import annotations
 
+import math
 import re
 import statistics
 import string
@@ -20,6 +21,7 @@ from bertlearn.tokenization import is_chinese
 __all__ = [
     "MAIN",
     "MetricMissing",
+    "best_threshold",
     "classification_scores",
     "mean_and_spread",
     "qa_scores",
@@ -151,6 +153,55 @@ def overlap(one: str, other: str) -> float:
         return float(a == b)
     same = (a & b).total()
     return 2 * same / (a.total() + b.total())
+
+
+def best_threshold(
+    differences: Sequence[float], spoken: Sequence[float], silent: Sequence[float]
+) -> tuple[float, float]:
+    """From which difference on "no answer" is the better answer (Rajpurkar et al. 2018; Devlin et
+    al. 2019, section 4.3, where it is called tau).
+
+    A model stays silent where the score of "no answer" exceeds that of its best answer by more
+    than the threshold. Choose it on validation data, never on the test.
+
+    Between two neighboring differences nothing changes, so one pass over the sorted differences
+    finds the best, in O(n log n).
+
+    Args:
+        differences: for each question the score of "no answer" less that of the best answer, in
+            logits.
+        spoken: for each question what its best answer counts, such as its F1.
+        silent: what "no answer" counts there: 1 if the question has no answer, else 0.
+
+    Returns:
+        the threshold, in logits, and the mean count with it. Of equally good ones it is the one
+        nearest to 0; else it lies in the middle between two differences, or 1 beyond the last.
+
+    Raises:
+        ValueError: without questions, or for lists of other lengths.
+    """
+    rows = sorted(zip(differences, spoken, silent, strict=True))
+    if not rows:
+        raise ValueError("there are no questions to choose a threshold on")
+    total = math.fsum(silent)  # below all differences: silence everywhere
+    found = [(total, _inside(-math.inf, rows[0][0]))]
+    ends = [difference for difference, _, _ in rows[1:]] + [math.inf]
+    for (difference, answered, quiet), following in zip(rows, ends, strict=True):
+        total += answered - quiet
+        if difference < following:
+            found.append((total, _inside(difference, following)))
+    best, threshold = max(found, key=lambda one: (round(one[0], 9), -abs(one[1])))
+    return threshold, best / len(rows)
+
+
+def _inside(low: float, high: float) -> float:
+    """A number from ``low`` on and below ``high``: 0, or the middle, or 1 from the only end."""
+    if low <= 0 < high:
+        return 0.0
+    if math.isinf(low) or math.isinf(high):
+        return high - 1 if math.isinf(low) else low + 1
+    middle = (low + high) / 2
+    return middle if low < middle < high else low
 
 
 def spearman(truth: Sequence[float], given: Sequence[float]) -> float:

@@ -11,7 +11,7 @@ questions          ``question``, ``context``, ``answer`` ("" or null: none), and
 
 Other names of columns are given as options. A folder with ``train``, ``valid`` and ``test`` files
 is a task with a split of its own. A single file is split by the hash of its texts, 80, 10 and 10 of
-a hundred: records with the same text are never on both sides.
+a hundred: records with the same text, and questions on the same context, are never on both sides.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ from bertlearn.data.tasks.records import (
     Task,
     check_classes,
     check_records,
+    group_of,
+    text_of,
 )
 from bertlearn.data.words import is_chinese_text
 from bertlearn.text.vocabulary import guess_encoding
@@ -77,24 +79,16 @@ def load_from_files(path: str | Path, columns: Columns | None = None) -> Task:
         check_records(parts[split], labels or None, where[split])
     if empty := [split for split in SPLITS if not parts[split]]:
         raise DataError(
-            f"{path} leaves nothing for {empty[0]}: give more records, or a folder with the "
-            f"files train, valid and test"
+            f"{path} leaves nothing for {empty[0]}: give more "
+            f"{'contexts' if kind == 'qa' else 'records'}, or a folder with the files train, "
+            f"valid and test"
         )
     chinese = is_chinese_text(" ".join(map(text_of, parts["train"][:100])))
     return Task(path.stem, kind, "zh" if chinese else "", labels, **parts)
 
 
-def text_of(record: Record) -> str:
-    """What there is to read in a record, as one text."""
-    if isinstance(record, Classified):
-        return record.text if record.pair is None else f"{record.text}\n{record.pair}"
-    if isinstance(record, Tagged):
-        return " ".join(record.words)
-    return f"{record.question}\n{record.context}"
-
-
 def _place(record: Record) -> str:
-    place = place_of("own", text_of(record)) / 2**64
+    place = place_of("own", group_of(record)) / 2**64
     return "train" if place < 0.8 else "valid" if place < 0.9 else "test"
 
 

@@ -1,7 +1,10 @@
 """The field's usual tasks, through the library `datasets`, for those who have a network.
 
 Where the test's labels are kept secret (GLUE, SQuAD) the published validation set is the test
-here, and one in ten records of training, chosen by the hash of its id, is for validation.
+here, and a tenth of training is for validation. A hash draws it: of the article's title for SQuAD,
+else of the text, so that nothing that is read in validation was learned from. (The phrases of
+SST-2 are parts of sentences, and the set does not say of which: a phrase and a part of it may be
+on both sides.) What the sets themselves split stays as published.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from bertlearn.data.tasks.records import (
     Tagged,
     Task,
     check_records,
+    group_of,
 )
 
 __all__ = ["HUB", "HubTask", "load_from_hub"]
@@ -120,15 +124,34 @@ def load_from_hub(name: str) -> Task:
             fields than it had; one sentence.
     """
     what = HUB[name]
-    train = parse_rows(name, "train", _rows(name, what, "train"))
+    rows = _rows(name, what, "train")
     test = parse_rows(name, what.test, _rows(name, what, what.test))
     if what.valid is not None:
+        train = parse_rows(name, "train", rows)
         valid = parse_rows(name, what.valid, _rows(name, what, what.valid))
     else:
-        learned = [record for record in train if split_of(name, record.id) == "train"]
-        valid = [record for record in train if split_of(name, record.id) != "train"]
-        train = learned
+        train, valid = carve(name, rows)
     return Task(name, what.kind, what.language, what.labels, train, valid, test)
+
+
+def carve(name: str, rows: Iterable[Row]) -> tuple[list[Record], list[Record]]:
+    """Records to learn from, and about a tenth for validation. Rows with the same title, or
+    without one the same text (see `group_of`), stay together.
+
+    Args:
+        name: one of ``HUB``.
+        rows: of training, as `datasets` gives them.
+
+    Raises:
+        DataError: see `parse_rows`.
+    """
+    rows = list(rows)
+    train: list[Record] = []
+    valid: list[Record] = []
+    for row, record in zip(rows, parse_rows(name, "train", rows), strict=True):
+        group = str(row.get("title") or group_of(record))
+        (train if split_of(name, group) == "train" else valid).append(record)
+    return train, valid
 
 
 def parse_rows(name: str, split: str, rows: Iterable[Row]) -> list[Record]:

@@ -20,6 +20,8 @@ __all__ = [
     "Task",
     "check_classes",
     "check_records",
+    "group_of",
+    "text_of",
 ]
 
 Kind = Literal["classification", "tagging", "qa"]
@@ -78,6 +80,25 @@ class Question:
 
 
 Record = Classified | Tagged | Question
+
+
+def text_of(record: Record) -> str:
+    """What there is to read in a record, as one text."""
+    if isinstance(record, Classified):
+        return record.text if record.pair is None else f"{record.text}\n{record.pair}"
+    if isinstance(record, Tagged):
+        return " ".join(record.words)
+    return f"{record.question}\n{record.context}"
+
+
+def group_of(record: Record) -> str:
+    """What a split must not tear apart: records of one group are all learned from, or none is.
+
+    Of a question it is the context, since other questions on it give its answers away; of other
+    records all of the text. Capitals and blanks do not make another text.
+    """
+    text = record.context if isinstance(record, Question) else text_of(record)
+    return " ".join(text.casefold().split())
 
 
 @dataclass(frozen=True)
