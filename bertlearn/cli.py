@@ -170,7 +170,10 @@ def data_build(
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="The folder to write.")],
     tokenizer: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A vocab.txt or tokenizer.json.")
+        str | None,
+        typer.Option(
+            metavar="FILE|NAME", help="A vocab.txt or tokenizer.json, or the model that has it."
+        ),
     ] = None,
     vocab_size: Annotated[
         int | None, typer.Option(min=1, help="Or learn a vocabulary of so many pieces.")
@@ -195,9 +198,15 @@ def data_build(
         raise typer.BadParameter("give either --tokenizer FILE or --vocab-size N")
     from bertlearn.data import shards
 
+    vocab = tokenizer
+    if tokenizer is not None and not Path(tokenizer).is_file():
+        from bertlearn.checkpoints import find_directory
+        from bertlearn.engine.fill import vocabulary_of
+
+        vocab = str(vocabulary_of(find_directory(tokenizer)))
     there = out.exists()
     built = shards.build(
-        source, out, tokenizer, vocab_size, lowercase, blank_lines=blank_lines, progress=True
+        source, out, vocab, vocab_size, lowercase, blank_lines=blank_lines, progress=True
     )
     if there:
         typer.echo(f"{out} is there already, from the same sources and options: nothing was done.")
@@ -226,6 +235,10 @@ def pretrain(
     steps: Annotated[int | None, typer.Option(help="How many steps.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Or for how long.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", metavar="NAME|DIR", help="Go on from a model's weights and shape."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in RUN.")] = False,
     save_minutes: Annotated[float, typer.Option(help="Between two checkpoints.")] = 5.0,
     save_steps: Annotated[int, typer.Option(help="The same in steps; 0 counts minutes.")] = 0,
@@ -279,6 +292,7 @@ def pretrain(
         steps=steps,
         minutes=minutes,
         seed=seed,
+        start=start,
         resume=resume,
         options=options,
     )

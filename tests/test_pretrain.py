@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -107,6 +108,62 @@ def test_heads_begin_at_neighbors_if_the_recipe_says_so(data: Path, tmp_path: Pa
     key = model.bert.encoder.layer[0].attention.self.key.weight
     corner = key[:16, :16].detach()  # a multiple of the identity, two steps later
     assert corner.diagonal().min() > 5 * (corner - corner.diag().diag()).abs().max()
+
+
+def test_a_run_goes_on_from_a_model(whole: Path, data: Path, tmp_path: Path) -> None:
+    """From its weights, in its shape, not from the recipe's first steps."""
+    before = weights(whole)
+    pretrain(
+        data,
+        tmp_path / "run",
+        # four layers; the model that it starts from has two
+        dataclasses.replace(RECIPES["mini"], phases=RECIPES["test"].phases),
+        start=whole / "model",
+        steps=1,
+        options=QUIET,
+    )
+    after = weights(tmp_path / "run")
+    assert after.keys() == before.keys()
+    moved = max((after[name] - before[name]).abs().max().item() for name in before)
+    assert 0 < moved < 2e-3  # AdamW moves a number by about the rate in a step
+    described = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert described["from"] == str(whole / "model")
+    assert described["recipe"]["model"]["num_hidden_layers"] == 2
+
+
+def test_going_on_survives_an_interruption(whole: Path, data: Path, tmp_path: Path) -> None:
+    """A resumed run needs the model that it began from no longer."""
+    start = tmp_path / "start"
+    shutil.copytree(whole / "model", start)
+    runs = [tmp_path / "once", tmp_path / "twice"]
+    for run in runs:
+        pretrain(data, run, RECIPES["test"], start=start, steps=20, options=QUIET)
+    shutil.rmtree(start)
+    for checkpoint in sorted((runs[1] / "checkpoints").iterdir()):
+        if "20" in checkpoint.name:
+            checkpoint.unlink()
+    pretrain(data, runs[1], resume=True, options=QUIET)
+    assert losses(runs[1]) == losses(runs[0])
+
+
+def test_going_on_needs_the_same_pieces(whole: Path, tmp_path: Path) -> None:
+    build([("summaries", lambda: islice(corpora.wiki(), 200))], tmp_path / "other", vocab_size=900)
+    with pytest.raises(RunError, match="--tokenizer"):
+        pretrain(
+            tmp_path / "other",
+            tmp_path / "run",
+            RECIPES["test"],
+            start=whole / "model",
+            steps=1,
+            options=QUIET,
+        )
+    assert not (tmp_path / "run").exists()
+
+
+def test_going_on_needs_rows_that_fit(whole: Path, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"64 positions.*phases\.0\.length=64"):
+        pretrain(data, tmp_path / "run", RECIPES["mini"], start=whole / "model", steps=1)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_learns_and_leaves_everything(whole: Path, data: Path) -> None:

@@ -10,7 +10,7 @@ from bertlearn.checkpoints import CheckpointError, find_directory, shipped_model
 from bertlearn.model import BertForMaskedLM
 from bertlearn.tokenization import SPECIALS, BertTokenizer, is_chinese
 
-__all__ = ["fill_blanks", "load_for_filling", "tokenizer_of"]
+__all__ = ["fill_blanks", "load_for_filling", "tokenizer_of", "vocabulary_of"]
 
 
 def load_for_filling(model: str | Path) -> tuple[BertForMaskedLM, BertTokenizer]:
@@ -41,9 +41,18 @@ def tokenizer_of(folder: Path) -> BertTokenizer:
     Raises:
         FileNotFoundError: if it has no vocabulary.
     """
+    return BertTokenizer.from_file(vocabulary_of(folder))
+
+
+def vocabulary_of(folder: Path) -> Path:
+    """The file with the vocabulary of a model's folder.
+
+    Raises:
+        FileNotFoundError: if it has none.
+    """
     for name in ("tokenizer.json", "vocab.txt"):
         if (folder / name).is_file():
-            return BertTokenizer.from_file(folder / name)
+            return folder / name
     raise FileNotFoundError(f"there is no vocab.txt or tokenizer.json in {folder}")
 
 

@@ -18,9 +18,13 @@ from typing import Any, Literal
 import torch
 from tqdm import tqdm
 
+from bertlearn.checkpoints import find_directory
+from bertlearn.checkpoints.huggingface import read_json
+from bertlearn.config import BertConfig
 from bertlearn.data.shards import TokenData
 from bertlearn.data.stream import BatchStream, Marks, Position, seed_of
 from bertlearn.engine.arithmetic import Arithmetic, cpuinfo, has_fast_bf16
+from bertlearn.engine.fill import tokenizer_of
 from bertlearn.engine.processes import Processes
 from bertlearn.engine.recipes import Phase, Recipe
 from bertlearn.engine.runs import RunError, RunFolder, write_atomically
@@ -84,6 +88,7 @@ def pretrain(
     steps: int | None = None,
     minutes: float | None = None,
     seed: int = 0,
+    start: str | Path | None = None,
     resume: bool = False,
     options: Options | None = None,
 ) -> Path:
@@ -97,6 +102,8 @@ def pretrain(
         steps: how many, or
         minutes: for how long; a probe turns them into steps.
         seed: of everything random.
+        start: a model to go on from, instead of random weights: a shipped one, or a folder. Its
+            shape counts then, not the recipe's (further pre-training, Gururangan et al., 2020).
         resume: go on with the run in ``out``, to the same result as if it had never stopped.
         options: see there.
 
@@ -104,11 +111,15 @@ def pretrain(
         the folder of the model.
 
     Raises:
-        RunError: see ``RunFolder``; if data or recipe are not those of the run; if the loss is
-            not finite; ``Interrupted`` after Ctrl-C, when everything is saved.
+        RunError: see ``RunFolder``; if data or recipe are not those of the run; if the data were
+            made with other pieces than the model to start from; if the loss is not finite;
+            ``Interrupted`` after Ctrl-C, when everything is saved.
+        CheckpointError: if there is no such model.
     """
     options = options or Options()
     tokens = TokenData(data)
+    if start is not None and recipe is not None:
+        recipe = _recipe_from(start, recipe, tokens)
     with Processes() as processes:
         folder = None
         if processes.first:
@@ -117,12 +128,12 @@ def pretrain(
             _attempt(None, processes)
         torch.set_flush_denormal(True)
         try:
-            facts = _facts(folder, tokens, recipe, name, seed, resume, processes)
+            facts = _facts(folder, tokens, recipe, name, seed, start, resume, processes)
             if not resume:
                 facts["steps"] = _count_steps(tokens, facts, steps, minutes, options, processes)
                 if folder:
                     folder.describe(facts)
-            run = _Run(tokens, facts, folder, options, processes)
+            run = _Run(tokens, {**facts, "resumed": resume}, folder, options, processes)
             return run.go(Path(out))
         finally:
             torch.set_flush_denormal(False)
@@ -153,6 +164,7 @@ def _facts(
     recipe: Recipe | None,
     name: str,
     seed: int,
+    start: str | Path | None,
     resume: bool,
     processes: Processes,
 ) -> dict[str, Any]:
@@ -164,6 +176,7 @@ def _facts(
             "name": name,
             "recipe": recipe.to_dict(),
             "seed": seed,
+            "from": None if start is None else str(start),
             "data": {"fingerprint": tokens.fingerprint, "vocab_size": tokens.vocab_size},
             "machine": describe_machine(),
         }
@@ -179,6 +192,29 @@ def _facts(
             f"{name!r}: leave --config out to resume, or begin a new run"
         )
     return facts
+
+
+def _recipe_from(start: str | Path, recipe: Recipe, tokens: TokenData) -> Recipe:
+    """The recipe for going on from a model: in the model's shape, from the model's weights."""
+    folder = find_directory(start)
+    if tokens.tokenizer().vocab != tokenizer_of(folder).vocab:
+        raise RunError(
+            f"the data are made of other pieces than {start} knows: build them with "
+            f"--tokenizer {start}"
+        )
+    config = BertConfig.from_dict(read_json(folder / "config.json"))
+    longest = max(phase.length for phase in recipe.phases)
+    if longest > config.max_position_embeddings:
+        raise RunError(
+            f"{start} has {config.max_position_embeddings} positions, the recipe's rows have "
+            f"{longest} tokens: shorten them, as in --set phases.0.length="
+            f"{config.max_position_embeddings}"
+        )
+    fields = config.to_dict()
+    usual = BertConfig().to_dict()
+    shape = {name: value for name, value in fields.items() if usual.get(name) != value}
+    shape.pop("vocab_size", None)
+    return dataclasses.replace(recipe, model=shape, from_frequencies=False, neighbors=())
 
 
 def describe_machine() -> dict[str, Any]:
@@ -304,7 +340,7 @@ class _Run:
         self.arithmetic = Arithmetic(config, half, processes.device.type)
         self.config = self.arithmetic.config
         torch.manual_seed(self.seed)
-        self.bare = BertForPreTraining(self.config).to(processes.device).train()
+        self.bare = self._begin().to(processes.device).train()
         if self.recipe.from_frequencies:
             start_from_frequencies(self.bare, torch.as_tensor(tokens.unigram_counts))
         if self.recipe.neighbors:
@@ -320,6 +356,15 @@ class _Run:
         self.pending: list[tuple[float, float | None, float]] = []
         self.saved = -1  # the step of the last checkpoint
         self.stop = False
+
+    def _begin(self) -> BertForPreTraining:
+        """A model with fresh weights, or with those that the run goes on from."""
+        start = self.facts.get("from")
+        if start is None or self.facts.get("resumed"):
+            return BertForPreTraining(self.config)
+        return BertForPreTraining.from_pretrained(
+            find_directory(start), **dataclasses.asdict(self.config)
+        )
 
     def stream(self, phase: int) -> BatchStream:
         """The batches of a phase, from its beginning."""
@@ -451,7 +496,8 @@ class _Run:
             if self.done == first and index:
                 self.position = Position()
                 longer = phase.length > self.recipe.phases[index - 1].length
-                if longer and not self.recipe.neighbors:  # waves go on as they are
+                # waves go on as they are, and a model to start from has all its positions
+                if longer and not self.recipe.neighbors and not self.facts.get("from"):
                     self._spread(self.recipe.phases[index - 1].length)
             stream = self.stream(index)
             stream.position = self.position
