@@ -160,9 +160,15 @@ def test_going_on_needs_the_same_pieces(whole: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+def test_a_recipe_without_a_shape_needs_a_model(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="--from"):
+        pretrain(data, tmp_path / "run", RECIPES["adapt"], steps=1)
+    assert not (tmp_path / "run").exists()
+
+
 def test_going_on_needs_rows_that_fit(whole: Path, data: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"64 positions.*phases\.0\.length=64"):
-        pretrain(data, tmp_path / "run", RECIPES["mini"], start=whole / "model", steps=1)
+        pretrain(data, tmp_path / "run", RECIPES["adapt"], start=whole / "model", steps=1)
     assert not (tmp_path / "run").exists()
 
 

@@ -118,8 +118,10 @@ def pretrain(
     """
     options = options or Options()
     tokens = TokenData(data)
-    if start is not None and recipe is not None:
+    if recipe is not None and start is not None:
         recipe = _recipe_from(start, recipe, tokens)
+    elif recipe is not None and not recipe.model:
+        raise RunError("this recipe has no shape of its own: name a model to go on from (--from)")
     with Processes() as processes:
         folder = None
         if processes.first:

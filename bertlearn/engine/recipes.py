@@ -36,7 +36,8 @@ class Recipe:
     """How to pre-train.
 
     Attributes:
-        model: fields of ``BertConfig``; the vocabulary's size comes with the data.
+        model: fields of ``BertConfig``; the vocabulary's size comes with the data. Empty: those of
+            the model that the run goes on from.
         phases: one after the other; their shares sum to 1.
         learning_rate: the peak.
         warmup: share of all steps.
@@ -114,6 +115,8 @@ RECIPES: dict[str, Recipe] = {
         rate=0.3,
         neighbors=(-1, 1, -2, 2),
     ),
+    # To go on from a model (--from) with texts of a field: that model's shape, blanks alone.
+    "adapt": Recipe(model={}, phases=(Phase(1.0, 128, 16),), learning_rate=5e-4, rate=0.3),
     # The paper's, for those who have the machines: 1 M steps, 90 % of them at 128 tokens.
     "base": Recipe(
         model=_size(12, 768, positions=512, dropout=0.1),
