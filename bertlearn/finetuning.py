@@ -474,13 +474,17 @@ def text_vectors(
         model: without a head.
         rows: of ``text_rows``.
         pad_id: of [PAD].
-        pool: "mean" over the real tokens, or "cls", the last layer's [CLS]. Any other word means
-            [CLS], too.
+        pool: "mean" over the real tokens, or "cls", the last layer's [CLS].
         size: rows of a batch.
 
     Returns:
         ``(rows, hidden)``, in the order of the rows.
+
+    Raises:
+        ValueError: for another pool.
     """
+    if pool not in ("mean", "cls"):
+        raise ValueError(f"pool must be mean or cls, not {pool!r}")
     was_training = model.training
     model.eval()
     order = sorted(range(len(rows)), key=lambda i: len(rows[i].ids))
@@ -552,10 +556,13 @@ def class_weights(labels: Iterable[int], classes: int) -> Tensor:
         ``(classes,)``, for ``label_weights`` of the models.
 
     Raises:
-        ValueError: for a class without an example, or a label that is not below ``classes``.
-        RuntimeError: for a negative label; torch's.
+        ValueError: for a class without an example, or a label that is negative or not below
+            ``classes``.
     """
-    counts = torch.bincount(torch.tensor(list(labels)), minlength=classes)
+    numbers = list(labels)
+    if min(numbers, default=0) < 0:
+        raise ValueError(f"labels are whole numbers from 0, not {min(numbers)}")
+    counts = torch.bincount(torch.tensor(numbers), minlength=classes)
     if len(counts) != classes or not counts.all():
         raise ValueError(f"the labels 0 to {classes - 1} must all occur: counted {counts.tolist()}")
     return counts.sum() / (classes * counts)

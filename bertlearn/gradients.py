@@ -107,13 +107,16 @@ def integrated_gradients(
         falls with ``steps``: see ``completeness_gap``.
 
     Raises:
-        ValueError: if the baseline has another shape, which would be broadcast in silence.
+        ValueError: if the baseline has another shape, which would be broadcast in silence; for
+            ``steps`` below 1.
     """
     if baseline.shape != states.shape:
         raise ValueError(
             f"the baseline {tuple(baseline.shape)} must have the shape {tuple(states.shape)} of "
             f"the states: one vector for each token"
         )
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, not {steps}")
     states, baseline = states.detach(), baseline.detach()
     places = (torch.arange(steps) + 0.5) / steps  # (steps,) from 0 to 1
     line = baseline + places[:, None, None] * (states - baseline)  # (steps, seq, hidden)

@@ -277,6 +277,8 @@ def test_vectors_do_not_depend_on_the_batch():
     for pool in ("mean", "cls"):
         one = text_vectors(model, rows, 0, pool, size=1)
         torch.testing.assert_close(text_vectors(model, rows, 0, pool), one, atol=1e-5, rtol=1e-4)
+    with pytest.raises(ValueError, match="mean or cls, not 'max'"):
+        text_vectors(model, rows, 0, "max")
 
 
 def test_the_loop_is_a_function_of_its_seeds():
@@ -381,7 +383,7 @@ def test_class_weights_reach_the_loss_and_refuse_an_empty_class():
         class_weights([0, 0, 0], 2)
     with pytest.raises(ValueError, match=r"counted \[1, 1, 1\]"):
         class_weights([0, 1, 2], 2)
-    with pytest.raises(RuntimeError, match="non-negative"):
+    with pytest.raises(ValueError, match="whole numbers from 0, not -1"):
         class_weights([0, 1, -1], 2)
     heavy = torch.tensor([1e-6, 1.0])
     model = BertForSequenceClassification(config())

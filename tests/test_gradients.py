@@ -196,6 +196,8 @@ def test_what_is_not_one_recorded_number_is_refused(model):
         hidden_gradients(torch.tensor(1.0), states)
     with pytest.raises(ValueError, match=r"baseline \(3,\) must have the shape \(2, 3\)"):
         integrated_gradients(lambda x: x.sum((1, 2)), torch.ones(2, 3), torch.zeros(3))
+    with pytest.raises(ValueError, match="steps must be at least 1, not 0"):
+        integrated_gradients(lambda x: x.sum((1, 2)), torch.ones(2, 3), torch.zeros(2, 3), 0)
 
 
 def test_norms_by_hand():
