@@ -226,7 +226,8 @@ def pretrain(
     data: Annotated[Path, typer.Option(metavar="DIR", help="Made by `bertlearn data build`.")],
     out: Annotated[Path, typer.Option(metavar="RUN", help="The run's folder.")],
     config: Annotated[
-        str | None, typer.Option(metavar="NAME|FILE", help="The recipe: test, mini, adapt, base, or JSON.")
+        str | None,
+        typer.Option(metavar="NAME|FILE", help="The recipe: test, mini, adapt, base, or JSON."),
     ] = None,
     change: Annotated[
         list[str] | None,
