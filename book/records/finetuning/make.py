@@ -71,10 +71,10 @@ COMMANDS: dict[str, str] = {
     },
     "films-tfidf-all": f"{_FILMS} --model baselines",
     # Chinese.
-    "reviews-mini": f"{_REVIEWS} {_MINI_ZH} --rate 1e-4 --epochs 3",
+    "reviews-mini": f"{_REVIEWS} {_MINI_ZH} {_MINI} --epochs 4",
     "reviews-scratch": f"{_REVIEWS} {_NEW_ZH} {_MINI} --epochs 2 {_QUIET}",
     # The mini after five more readings of the training reviews, without their labels.
-    "reviews-read": f"{_REVIEWS} --model TEMP/run/model --rate 1e-4 --epochs 3 --seeds 2 {_QUIET}",
+    "reviews-read": f"{_REVIEWS} --model TEMP/run/model {_MINI} --epochs 4 --seeds 2 {_QUIET}",
     # The rate is the best on validation of 2e-4, 5e-4 and 1e-3 (the mini, 3,000 sentences, one
     # seed); scratch was not searched for one.
     "names-mini": f"{_NAMES} {_MINI_ZH} --rate 1e-3",
