@@ -161,7 +161,7 @@ def vectors() -> dict:
 
 
 def thinned(log: list[dict]) -> list[dict]:
-    """Every score, and about twenty losses of each seed; of a seed that was begun twice the last."""
+    """Every score, and about twenty losses of each seed, of its last try if there were two."""
     log = list({(line["seed"], line.get("step"), "loss" in line): line for line in log}.values())
     kept = [line for line in log if "epoch_valid" in line]
     for seed in sorted({line["seed"] for line in log}):
