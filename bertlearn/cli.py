@@ -199,7 +199,7 @@ def data_build(
     from bertlearn.data import shards
 
     vocab = tokenizer
-    if tokenizer is not None and not Path(tokenizer).is_file():
+    if tokenizer is not None and Path(tokenizer).suffix not in (".txt", ".json"):
         from bertlearn.checkpoints import find_directory
         from bertlearn.engine.fill import vocabulary_of
 

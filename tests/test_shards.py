@@ -647,3 +647,7 @@ def test_the_command(tmp_path, capsys):
     shutil.rmtree(tmp_path / "out")
     code, _, err = run("--tokenizer", str(tmp_path / "none.txt"))
     assert code == 1 and "no vocabulary at" in err
+    code, _, err = run("--tokenizer", "no-such-model")
+    assert code == 1 and "bertlearn-mini-zh" in err
+    code, out, _ = run("--tokenizer", "bertlearn-mini-zh", "--blank-lines")
+    assert code == 0 and "6,991 pieces" in out
