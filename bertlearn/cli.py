@@ -266,6 +266,8 @@ def pretrain(
         raise typer.BadParameter(f"choose a recipe with --config: {names}, or a JSON file")
     if resume and (steps is not None or minutes is not None):
         raise typer.BadParameter("a resumed run has its steps already: leave --steps/--minutes out")
+    if resume and start is not None:
+        raise typer.BadParameter("a resumed run has its weights already: leave --from out")
     if not resume and (steps is None) == (minutes is None):
         raise typer.BadParameter("say either --steps or --minutes")
     if dtype not in ("auto", "fp32", "bf16"):

@@ -458,6 +458,8 @@ def test_settings_change_recipes_and_nothing_else() -> None:
         (["--config", "test"], "say either --steps or --minutes"),
         (["--steps", "5"], "choose a recipe with --config"),
         (["--resume", "--steps", "5"], "has its steps already"),
+        (["--resume", "--from", "bertlearn-mini-en"], "has its weights already"),
+        (["--config", "adapt", "--steps", "5"], "name a model to go on from"),
         (["--config", "test", "--steps", "0"], "steps must be at least 1"),
         (["--config", "test", "--minutes", "-1"], "minutes must be more than 0"),
         (["--config", "test", "--steps", "5", "--dtype", "int8"], "--dtype must be"),
