@@ -1312,7 +1312,19 @@ def _(t: Toolbox, best_path: Any) -> None:
             continue
         done += 1
         got = best_path(word, dict(scores))
+        if _as_likely(got, want, scores):
+            got = want  # two ways of one score, as the same pieces in another order: both are right
         t.equal(got, want, f"best_path({word!r}, scores)", suspects=mistakes)
+
+
+def _as_likely(got: Any, want: list[str], scores: dict[str, float]) -> bool:
+    """Whether an answer is another way to cut the same word, with the same score."""
+    return (
+        isinstance(got, list)
+        and all(isinstance(piece, str) and piece in scores for piece in got)
+        and "".join(got) == "".join(want)
+        and abs(sum(scores[piece] for piece in got) - sum(scores[piece] for piece in want)) < 1e-9
+    )
 
 
 @viterbi.case("a long word, in time", points=1)

@@ -1,7 +1,6 @@
 """A fine-tuning run from start to end (``bertlearn finetune``).
 
-run.json                        what was asked for, and with which data and versions; of questions
-                                also from which threshold on the saved model says "no answer"
+run.json                        what was asked for, data, versions; the threshold for "no answer"
 metrics.jsonl                   losses, the scores after each epoch, and of each seed
 result.json                     all scores: mean and spread over seeds, baselines, minutes
 config.json, model.safetensors  the model of the seed that is best on validation
