@@ -105,23 +105,27 @@ def make(name: str) -> None:
             _run(command.replace("TEMP", temp))
         out = Path(temp) / name
         _run(f"finetune {COMMANDS[name].replace('TEMP', temp)} --out {out} --no-progress")
-        keep(name, out)
+        keep(name, out, Path(temp) / "run")
 
 
 def _run(command: str) -> None:
     subprocess.run([sys.executable, "-m", "bertlearn", *command.split()], check=True)
 
 
-def keep(name: str, out: Path) -> None:
-    """Write the record of a run that is in a folder."""
+def keep(name: str, out: Path, read: Path | None = None) -> None:
+    """Write the record of a run that is in a folder, with the losses of reading before it."""
     result = json.loads((out / "result.json").read_text(encoding="utf-8"))
     log = out / "metrics.jsonl"
     lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
     shown = f"bertlearn finetune {COMMANDS[name]} --out RUN"
-    record = {"command": shown}
+    record: dict = {"command": shown}
     if name in BEFORE:
         record["before"] = [f"bertlearn {command}" for command in BEFORE[name]]
         result["model"] = "TEMP/run/model"
+    if read is not None and read.exists():
+        each = [json.loads(line) for line in (read / "metrics.jsonl").read_text().splitlines()]
+        fields = ("step", "held_out_loss", "held_out_top1")
+        record["read"] = [[line[f] for f in fields] for line in each if "held_out_loss" in line]
     record |= {**result, "log": thinned([json.loads(line) for line in lines])}
     rows = ",\n".join(f" {json.dumps(k)}: {json.dumps(v)}" for k, v in record.items())
     (FOLDER / f"{name}.json").write_text("{\n" + rows + "\n}\n", encoding="utf-8")
