@@ -131,17 +131,23 @@ def test_a_run_goes_on_from_a_model(whole: Path, data: Path, tmp_path: Path) -> 
     assert described["recipe"]["model"]["num_hidden_layers"] == 2
 
 
-def test_going_on_survives_an_interruption(whole: Path, data: Path, tmp_path: Path) -> None:
-    """A resumed run needs the model that it began from no longer."""
+@pytest.mark.parametrize("lost", ["the last checkpoint", "all checkpoints"])
+def test_going_on_survives_an_interruption(
+    whole: Path, data: Path, tmp_path: Path, lost: str
+) -> None:
+    """Without a checkpoint a resumed run begins from the model again; with one it needs that no
+    longer."""
     start = tmp_path / "start"
     shutil.copytree(whole / "model", start)
     runs = [tmp_path / "once", tmp_path / "twice"]
     for run in runs:
         pretrain(data, run, RECIPES["test"], start=start, steps=20, options=QUIET)
-    shutil.rmtree(start)
-    for checkpoint in sorted((runs[1] / "checkpoints").iterdir()):
-        if "20" in checkpoint.name:
-            checkpoint.unlink()
+    checkpoints = sorted((runs[1] / "checkpoints").glob("*.pt"))
+    assert len(checkpoints) == 2
+    for checkpoint in checkpoints[-1:] if lost == "the last checkpoint" else checkpoints:
+        checkpoint.unlink()
+    if lost == "the last checkpoint":
+        shutil.rmtree(start)
     pretrain(data, runs[1], resume=True, options=QUIET)
     assert losses(runs[1]) == losses(runs[0])
 

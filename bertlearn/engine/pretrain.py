@@ -135,7 +135,7 @@ def pretrain(
                 facts["steps"] = _count_steps(tokens, facts, steps, minutes, options, processes)
                 if folder:
                     folder.describe(facts)
-            run = _Run(tokens, {**facts, "resumed": resume}, folder, options, processes)
+            run = _Run(tokens, facts, folder, options, processes)
             return run.go(Path(out))
         finally:
             torch.set_flush_denormal(False)
@@ -212,10 +212,8 @@ def _recipe_from(start: str | Path, recipe: Recipe, tokens: TokenData) -> Recipe
             f"{longest} tokens: shorten them, as in --set phases.0.length="
             f"{config.max_position_embeddings}"
         )
-    fields = config.to_dict()
-    usual = BertConfig().to_dict()
-    shape = {name: value for name, value in fields.items() if usual.get(name) != value}
-    shape.pop("vocab_size", None)
+    shape = config.to_dict()
+    del shape["vocab_size"]  # it comes with the data
     return dataclasses.replace(recipe, model=shape, from_frequencies=False, neighbors=())
 
 
@@ -360,9 +358,13 @@ class _Run:
         self.stop = False
 
     def _begin(self) -> BertForPreTraining:
-        """A model with fresh weights, or with those that the run goes on from."""
+        """A model with fresh weights, or with those that the run goes on from.
+
+        Once there is a checkpoint its weights count, and the model to start from may be gone.
+        """
         start = self.facts.get("from")
-        if start is None or self.facts.get("resumed"):
+        saved = self.processes.share(bool(self.folder and self.folder.checkpoints()))
+        if start is None or saved:
             return BertForPreTraining(self.config)
         return BertForPreTraining.from_pretrained(
             find_directory(start), **dataclasses.asdict(self.config)
