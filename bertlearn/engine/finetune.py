@@ -189,7 +189,7 @@ def run_finetuning(
         if source:
             for seed in range(first_seed, first_seed + seeds):
                 run.seed(seed, source)
-        return run.finish(with_baselines, range(first_seed, first_seed + seeds), bool(source))
+        return run.finish(with_baselines, range(first_seed, first_seed + seeds))
     finally:
         torch.set_flush_denormal(False)
         folder.close()
@@ -416,9 +416,10 @@ class _Run:
         if answerer.no_answer:
             self.folder.describe(self.folder.description() | {"threshold": answerer.threshold})
 
-    def finish(self, with_baselines: bool, seeds: range, trained: bool) -> dict[str, Any]:
-        """Put the scores together, and write them down."""
-        records = [self.done()[seed] for seed in seeds] if trained else []
+    def finish(self, with_baselines: bool, seeds: range) -> dict[str, Any]:
+        """Put the scores together, and write them down. Without a model no seed has any."""
+        done = self.done()
+        records = [done[seed] for seed in seeds if seed in done]
         kept = self._kept()
         result: dict[str, Any] = {
             "task": self.facts["task"],
