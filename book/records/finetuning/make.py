@@ -18,9 +18,10 @@ from pathlib import Path
 
 from sklearn.linear_model import LogisticRegression
 
-from bertlearn import BertModel, BertTokenizer
+from bertlearn import BertModel
 from bertlearn.checkpoints import find_directory
 from bertlearn.data.tasks import load_task
+from bertlearn.engine.fill import tokenizer_of
 from bertlearn.finetuning import text_rows, text_vectors
 
 FOLDER = Path(__file__).resolve().parent
@@ -59,7 +60,6 @@ COMMANDS: dict[str, str] = {
         f"films-{who}-{n}": f"{_FILMS} {model} --seeds 3 {how} {_QUIET}"
         for n, how in _BY_LABELS.items()
         for who, model in _WHO.items()
-        if n != "all"
     },
     "films-minilm-all": f"{_FILMS} --model minilm --seeds 3 --epochs 3 {_CHOSEN} {_QUIET}",
     "films-minilm-5e-5": f"{_FILMS} --model minilm --seeds 3",
@@ -67,7 +67,7 @@ COMMANDS: dict[str, str] = {
     "films-scratch-all": f"{_FILMS} {_NEW_EN} {_MINI} --epochs 3 {_QUIET}",
     **{
         f"films-tfidf-{n}": f"{_FILMS} --model baselines --seeds 3 --examples {n}"
-        for n in (100, 500, 2000)
+        for n in _BY_LABELS
     },
     "films-tfidf-all": f"{_FILMS} --model baselines",
     # Chinese.
@@ -105,30 +105,35 @@ def make(name: str) -> None:
             _run(command.replace("TEMP", temp))
         out = Path(temp) / name
         _run(f"finetune {COMMANDS[name].replace('TEMP', temp)} --out {out} --no-progress")
-        keep(name, out, Path(temp) / "run")
+        keep(name, out, Path(temp) / "run" / "metrics.jsonl")
 
 
 def _run(command: str) -> None:
     subprocess.run([sys.executable, "-m", "bertlearn", *command.split()], check=True)
 
 
-def keep(name: str, out: Path, read: Path | None = None) -> None:
-    """Write the record of a run that is in a folder, with the losses of reading before it."""
+def keep(name: str, out: Path, read: Path) -> None:
+    """Write the record of a run that is in a folder, with the losses of reading before it, if it
+    has read."""
     result = json.loads((out / "result.json").read_text(encoding="utf-8"))
-    log = out / "metrics.jsonl"
-    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
     shown = f"bertlearn finetune {COMMANDS[name]} --out RUN"
     record: dict = {"command": shown}
     if name in BEFORE:
         record["before"] = [f"bertlearn {command}" for command in BEFORE[name]]
         result["model"] = "TEMP/run/model"
-    if read is not None and read.exists():
-        each = [json.loads(line) for line in (read / "metrics.jsonl").read_text().splitlines()]
         fields = ("step", "held_out_loss", "held_out_top1")
-        record["read"] = [[line[f] for f in fields] for line in each if "held_out_loss" in line]
-    record |= {**result, "log": thinned([json.loads(line) for line in lines])}
+        each = [line for line in _lines(read) if "held_out_loss" in line]
+        record["read"] = [[line[field] for field in fields] for line in each]
+    record |= {**result, "log": thinned(_lines(out / "metrics.jsonl"))}
     rows = ",\n".join(f" {json.dumps(k)}: {json.dumps(v)}" for k, v in record.items())
     (FOLDER / f"{name}.json").write_text("{\n" + rows + "\n}\n", encoding="utf-8")
+
+
+def _lines(path: Path) -> list[dict]:
+    """What a run has measured; baselines alone measure nothing on the way."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def vectors() -> dict:
@@ -137,8 +142,7 @@ def vectors() -> dict:
     The draws are those of the runs with as many labels.
     """
     task = load_task("rotten-tomatoes")
-    folder = find_directory("minilm")
-    tokenizer = BertTokenizer.from_file(folder / "vocab.txt")
+    tokenizer = tokenizer_of(find_directory("minilm"))
     model = BertModel.from_pretrained("minilm", attention_probs_dropout_prob=0.0)
 
     def read(records: list) -> dict:
@@ -148,7 +152,7 @@ def vectors() -> dict:
 
     seen = read([*task.train, *task.valid, *task.test])
     accuracy: dict[str, dict] = {"valid": {}, "test": {}}
-    for count in (100, 500, 2000, len(task.train)):
+    for count in (*map(int, _BY_LABELS), len(task.train)):
         whole = count == len(task.train)
         each: dict[str, list[float]] = {"valid": [], "test": []}
         for seed in range(1 if whole else 3):
@@ -178,6 +182,7 @@ if __name__ == "__main__":
     for each in sys.argv[1:]:
         make(each)
     if not sys.argv[1:]:
-        for name, command in {**COMMANDS, VECTORS: "-"}.items():
+        shown = {name: f"bertlearn finetune {command}" for name, command in COMMANDS.items()}
+        for name, command in {**shown, VECTORS: "(logistic regression, no command)"}.items():
             there = "there" if (FOLDER / f"{name}.json").exists() else "-"
-            print(f"{name:<22}{there:<7}bertlearn finetune {command}")
+            print(f"{name:<22}{there:<7}{command}")
