@@ -196,14 +196,6 @@ RULES: list[Rule] = [
 ]
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
-@pytest.mark.parametrize("path", EXECUTED, ids=name_of)
-def test_rule(path: Path, rule: Rule) -> None:
-    """Each chapter and each solution keeps each rule."""
-    found = list(rule(nbformat.read(path, as_version=4)))
-    assert not found, "\n".join(f"{name_of(path)}: {fault}" for fault in found)
-
-
 @pytest.mark.parametrize("path", EXERCISES, ids=name_of)
 def test_exercises_are_untouched(path: Path) -> None:
     """An exercise comes without outputs, and in words that the rules allow."""
@@ -269,10 +261,17 @@ def cites_what_is_known(notebook: NotebookNode) -> Iterator[str]:
 CLOSING_RULES: list[Rule] = [closes_with_its_sections, explains_each_choice, cites_what_is_known]
 
 
-@pytest.mark.parametrize("rule", CLOSING_RULES, ids=lambda rule: rule.__name__)
-@pytest.mark.parametrize("path", CHAPTERS, ids=name_of)
-def test_a_chapter_closes_as_all_do(path: Path, rule: Rule) -> None:
-    """Each chapter has all that stands at the end of a chapter."""
+@pytest.mark.parametrize(
+    ("path", "rule"),
+    [
+        pytest.param(path, rule, id=f"{name_of(path)}-{rule.__name__}")
+        for paths, rules in ((EXECUTED, RULES), (CHAPTERS, CLOSING_RULES))
+        for path in paths
+        for rule in rules
+    ],
+)
+def test_rule(path: Path, rule: Rule) -> None:
+    """Each chapter and each solution keeps each rule; a chapter also those on its end."""
     found = list(rule(nbformat.read(path, as_version=4)))
     assert not found, "\n".join(f"{name_of(path)}: {fault}" for fault in found)
 
